@@ -1,0 +1,23 @@
+package cluster
+
+import "errors"
+
+// What the runtime distinguishes. Implementations wrap them with what and where.
+var (
+	// ErrFenced: another producer with our transactional id has started; this one must stop for good.
+	ErrFenced = errors.New("fenced by a newer producer with the same transactional id")
+	// ErrGeneration: the group has moved on; refresh GroupMetadata, and if the task is still ours, send again.
+	ErrGeneration = errors.New("the consumer group is at another generation")
+	// ErrAborted: the transaction was aborted, by the broker or by an error; undo and go on with a new one.
+	ErrAborted = errors.New("the transaction was aborted")
+	// ErrUnknown: no answer; the transaction may or may not have been committed.
+	ErrUnknown = errors.New("the outcome of the transaction is unknown")
+	// ErrTooLarge: a record exceeds what the broker accepts.
+	ErrTooLarge = errors.New("record too large for the topic")
+	// ErrMissingTopic: the topic does not exist.
+	ErrMissingTopic = errors.New("topic does not exist")
+	// ErrOutOfRange: the offset to read from is no longer, or not yet, in the log.
+	ErrOutOfRange = errors.New("offset out of range")
+	// ErrUnauthorized: the cluster refuses what was asked.
+	ErrUnauthorized = errors.New("not authorized")
+)

@@ -1,0 +1,59 @@
+package flow
+
+// Topic is a topic that a task writes to. One value per process and topic; Partitions is fixed while the task lives.
+type Topic struct {
+	Name       string
+	Partitions int32
+}
+
+// Out is one record to be produced. Key and Value lie in immutable memory (an Effects slab or a store's sealed bytes) that
+// stays valid until the epoch has ended; nil is Kafka's null.
+type Out struct {
+	Topic     *Topic
+	Partition int32 // -1: any, the producer chooses (only for a null key)
+	Time      int64 // ms
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+}
+
+// Effects collects what steps want done, in order. The edge takes Records away and produces them; the slab is recycled
+// once they have been acknowledged.
+type Effects struct {
+	Records []Out
+	slab    []byte
+}
+
+// slabSize is the size of one chunk of encoded output: large enough to amortise allocation, small enough that a chunk
+// half used is no loss.
+const slabSize = 64 << 10
+
+// Slab returns memory to append an encoding to. What is appended counts only once Emit has taken it; bytes already
+// taken never move or change.
+func (e *Effects) Slab() []byte {
+	if cap(e.slab)-len(e.slab) < 512 {
+		e.slab = make([]byte, 0, slabSize)
+	}
+	return e.slab
+}
+
+// Keep takes back the slab after an append, and with it everything appended.
+func (e *Effects) Keep(slab []byte) { e.slab = slab }
+
+// Emit adds a record whose key is slab[from:mid] and whose value is slab[mid:]; keyNull and null make them Kafka's null.
+func (e *Effects) Emit(slab []byte, from, mid int, keyNull, null bool, o Out) {
+	e.slab = slab
+	if !keyNull {
+		o.Key = slab[from:mid:mid]
+	}
+	if !null {
+		o.Value = slab[mid:len(slab):len(slab)]
+	}
+	e.Records = append(e.Records, o)
+}
+
+// Mark and Undo bracket one record, so that a record that is skipped leaves nothing behind.
+func (e *Effects) Mark() int     { return len(e.Records) }
+func (e *Effects) Undo(mark int) { clear(e.Records[mark:]); e.Records = e.Records[:mark] }
+func (e *Effects) Len() int      { return len(e.Records) }
+func (e *Effects) Reset()        { clear(e.Records); e.Records = e.Records[:0]; e.slab = e.slab[:0:0] }

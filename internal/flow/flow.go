@@ -1,0 +1,84 @@
+// Package flow is the seam between the typed language and the untyped runtime: what a record carries through a chain of
+// operators, what a step wants done, and what a store and a source look like without their types.
+//
+// Nothing above it knows a queue, a transaction or a client; nothing below it knows K and V. It computes nothing itself.
+package flow
+
+// Header is one record header. A nil Value is Kafka's null.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// In is one record of an input partition. A nil Key or Value is Kafka's null. Key, Value and Headers may alias a buffer
+// of the client: they are valid until the record has been stepped, and whoever keeps them copies them.
+type In struct {
+	Offset  int64
+	Time    int64 // ms since the epoch
+	Key     []byte
+	Value   []byte
+	Headers []Header
+}
+
+// Ctx travels with a record through a chain of functions. A task has one and reuses it. An operator that changes a
+// field restores it before it returns to its parent, so that siblings see the record as it came.
+type Ctx struct {
+	Time    int64 // of the record, ms
+	Headers []Header
+	KeyNull bool // the key is Kafka's null; the typed key is zero
+	Null    bool // the value is Kafka's null; the typed value is zero
+
+	Topic     string // where the record came from; "" in a punctuator
+	Partition int32
+	Offset    int64 // -1 in a punctuator
+
+	StreamTime int64 // of the task: the greatest time it has taken up, ms; -1 before the first record
+	Now        int64 // wall clock of this step, ms; taken once a step
+
+	Out *Effects
+
+	// Err is the first error of a user function or store, Failed the ID of the node it happened in. Once Err is set every
+	// operator returns at once; the task asks the error policy.
+	Err    error
+	Failed int
+}
+
+// Fail records the first error of a chain.
+func (c *Ctx) Fail(node int, err error) {
+	if c.Err == nil {
+		c.Err, c.Failed = err, node
+	}
+}
+
+// Source feeds one record, as bytes, into a chain. It reports an undecodable record as a *DecodeError in c.Err.
+type Source func(c *Ctx, key, value []byte)
+
+// DecodeError is an input record that its serde could not read. Part is "key" or "value".
+type DecodeError struct {
+	Part string
+	Err  error
+}
+
+func (e *DecodeError) Error() string { return "decoding the " + e.Part + ": " + e.Err.Error() }
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// Flusher is an operator or store that holds results back until the commit. The task calls Flush in topological order
+// before it seals.
+type Flusher interface{ Flush(c *Ctx) }
+
+// Env is what wiring a node may ask of its task, once per task, never per record.
+type Env interface {
+	// Store is the task's store of that name, or the shared one of a global table.
+	Store(name string) Store
+	// Topic resolves a topic that the task writes to: its real name and number of partitions.
+	Topic(name string) *Topic
+	// Partition is the task's.
+	Partition() int32
+	// Every asks for a punctuator. In stream time the first call comes with the first record; in wall-clock time
+	// after one interval. Missed calls are not made up for: the next one is on the original grid.
+	Every(node int, interval int64, streamTime bool, f func(c *Ctx, at int64)) (stop func())
+	// RequestCommit asks for a commit after the record in hand.
+	RequestCommit()
+	// Dropped counts a record that an operator had to leave out, by reason (a metric label).
+	Dropped(node int, reason string)
+}
