@@ -77,6 +77,12 @@ type Env interface {
 	// Every asks for a punctuator. In stream time the first call comes with the first record; in wall-clock time
 	// after one interval. Missed calls are not made up for: the next one is on the original grid.
 	Every(node int, interval int64, streamTime bool, f func(c *Ctx, at int64)) (stop func())
+	// Cell is a number that belongs to the state of a node: Undo takes it back. It starts at -1. With keep it is committed
+	// along with the offsets under its name and found again after a restart, as Kafka Streams does with the last emit
+	// time of a window store; the name must then be unique in the task.
+	Cell(name string, keep bool) *int64
+	// Flush registers an operator that holds results back until the commit.
+	Flush(node int, f Flusher)
 	// RequestCommit asks for a commit after the record in hand.
 	RequestCommit()
 	// Dropped counts a record that an operator had to leave out, by reason (a metric label).
