@@ -1,6 +1,7 @@
 package input
 
 import (
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -128,12 +129,12 @@ func (t *table) minute(i int) int64 {
 	return at.Unix() / 60
 }
 
-func readRows(file string, r io.Reader) ([]row, error) {
-	t, err := newTable(file, r, "scheduled", "delay_min", "distance_mi", "origin", "destination")
+func readRows(file string, text []byte) ([]row, error) {
+	t, err := newTable(file, bytes.NewReader(text), "scheduled", "delay_min", "distance_mi", "origin", "destination")
 	if err != nil {
 		return nil, err
 	}
-	var rows []row
+	rows := make([]row, 0, bytes.Count(text, []byte("\n")))
 	for t.next() {
 		f := Flight{t.fields[0], t.whole(1), t.whole(2), t.text(3), t.text(4)}
 		rows = append(rows, row{f, t.minute(0) + f.DelayMin})

@@ -87,12 +87,16 @@ func Read(name string, r io.Reader) (*Month, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	hash := sha256.New()
-	rows, err := readRows(name, io.TeeReader(r, hash))
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	rows, err := readRows(name, text)
 	if err != nil {
 		return nil, err
 	}
-	return &Month{Name: name, Hash: hex.EncodeToString(hash.Sum(nil)), Flights: byArrival(rows)}, nil
+	hash := sha256.Sum256(text)
+	return &Month{Name: name, Hash: hex.EncodeToString(hash[:]), Flights: byArrival(rows)}, nil
 }
 
 // plain unpacks r if it starts as gzip does.
@@ -114,22 +118,18 @@ type row struct {
 	arrival int64
 }
 
-// byArrival sorts stably: the key carries the place in the file below the minute of arrival, so no two are equal.
+// byArrival sorts stably: a key holds the minute of arrival above the place in the file, so no two are equal. 28 bits are
+// for the place; a file of more rows would not fit in memory.
 func byArrival(rows []row) []Flight {
-	type key struct{ arrival, place int64 }
-	keys := make([]key, len(rows))
+	const placeBits = 28
+	keys := make([]int64, len(rows))
 	for i, r := range rows {
-		keys[i] = key{r.arrival, int64(i)}
+		keys[i] = r.arrival<<placeBits | int64(i)
 	}
-	slices.SortFunc(keys, func(a, b key) int {
-		if a.arrival != b.arrival {
-			return int(a.arrival - b.arrival)
-		}
-		return int(a.place - b.place)
-	})
+	slices.Sort(keys)
 	sorted := make([]Flight, len(rows))
 	for i, k := range keys {
-		sorted[i] = rows[k.place].Flight
+		sorted[i] = rows[k&(1<<placeBits-1)].Flight
 	}
 	return sorted
 }
