@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// JSON is encoding/json: field tags, omitted fields and Marshalers as there. Unknown fields are ignored and map keys are sorted.
+// JSON is encoding/json: field tags, omitted fields and Marshalers as there. Unknown fields are ignored and map keys
+// are sorted.
 func JSON[T any]() Serde[T] { return jsonSerde[T]{} }
 
 type jsonSerde[T any] struct{}

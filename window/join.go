@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// JoinWindows say how far apart two records that join may be: a record of time ts on the left meets those of the right in
-// [ts-before, ts+after], both ends inclusive (JoinWindows.ofTimeDifference).
+// JoinWindows say how far apart two records that join may be: a record of time ts on the left meets those of the right
+// in [ts-before, ts+after], both ends inclusive (JoinWindows.ofTimeDifference).
 type JoinWindows struct{ before, after, grace time.Duration }
 
 // Within d of each other, earlier or later.
@@ -37,16 +37,16 @@ func (w JoinWindows) Validate() error {
 func (w JoinWindows) Reverse() JoinWindows { w.before, w.after = w.after, w.before; return w }
 
 // BeforeMS is in milliseconds and may be negative.
-func (w JoinWindows) BeforeMS() int64 { return millis(w.before) }
+func (w JoinWindows) BeforeMS() int64 { return w.before.Milliseconds() }
 
 // AfterMS is in milliseconds and may be negative.
-func (w JoinWindows) AfterMS() int64 { return millis(w.after) }
+func (w JoinWindows) AfterMS() int64 { return w.after.Milliseconds() }
 
 // SizeMS is before+after in milliseconds.
 func (w JoinWindows) SizeMS() int64 { return w.BeforeMS() + w.AfterMS() }
 
 // GraceMS is the grace period in milliseconds.
-func (w JoinWindows) GraceMS() int64 { return millis(w.grace) }
+func (w JoinWindows) GraceMS() int64 { return w.grace.Milliseconds() }
 
 // RetentionMS is how long each side's buffer must keep a record, counted from its time.
 func (w JoinWindows) RetentionMS() int64 { return add(w.SizeMS(), w.GraceMS()) }

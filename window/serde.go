@@ -10,7 +10,8 @@ import (
 )
 
 // TimeKey writes the keys of time and sliding windows as they stand in a topic: the key, then the start as 8 bytes, big
-// endian (Kafka Streams' TimeWindowedSerializer). The end is not written; Decode adds size to the start. Forever gives unlimited windows.
+// endian (Kafka Streams' TimeWindowedSerializer). The end is not written; Decode adds size to the start. Forever gives
+// unlimited windows.
 func TimeKey[K any](inner serde.Serde[K], size time.Duration) serde.Serde[Key[K]] {
 	return timeKey[K]{inner, size}
 }
@@ -25,7 +26,9 @@ func (s timeKey[K]) Validate() error {
 	if s.size <= 0 {
 		p.say("the windows of a windowed key have size %v; it must be positive", s.size)
 	}
-	p.whole("the size", s.size)
+	if s.size != Forever {
+		p.whole("the size", s.size)
+	}
 	return errors.Join(append(p, validate(s.inner))...)
 }
 
@@ -50,11 +53,11 @@ func (s timeKey[K]) Decode(b []byte) (Key[K], error) {
 	if start < 0 {
 		return Key[K]{}, fmt.Errorf("window: a windowed key starts at %d ms; no window starts before the epoch", start)
 	}
-	return Key[K]{k, Millis(start, add(start, millis(s.size)))}, nil
+	return Key[K]{k, Millis(start, add(start, sizeMS(s.size)))}, nil
 }
 
-// SessionKey writes the keys of session windows as they stand in a topic and in a changelog: the key, then end and start,
-// in this order, as 8 bytes each, big endian (Kafka Streams' SessionWindowedSerializer).
+// SessionKey writes the keys of session windows as they stand in a topic and in a changelog: the key, then end and
+// start, in this order, as 8 bytes each, big endian (Kafka Streams' SessionWindowedSerializer).
 func SessionKey[K any](inner serde.Serde[K]) serde.Serde[Key[K]] { return sessionKey[K]{inner} }
 
 type sessionKey[K any] struct{ inner serde.Serde[K] }
@@ -104,4 +107,3 @@ func validate(s any) error {
 	}
 	return nil
 }
-

@@ -27,10 +27,10 @@ func (w SlidingWindows) Validate() error {
 }
 
 // DiffMS is the time difference in milliseconds.
-func (w SlidingWindows) DiffMS() int64 { return millis(w.diff) }
+func (w SlidingWindows) DiffMS() int64 { return w.diff.Milliseconds() }
 
 // GraceMS is the grace period in milliseconds.
-func (w SlidingWindows) GraceMS() int64 { return millis(w.grace) }
+func (w SlidingWindows) GraceMS() int64 { return w.grace.Milliseconds() }
 
 // RetentionMS is how long a store must keep a window, counted from its start: a late record looks back two differences.
 func (w SlidingWindows) RetentionMS() int64 {
@@ -41,7 +41,8 @@ func (w SlidingWindows) RetentionMS() int64 {
 func (w SlidingWindows) EndMS(start int64) int64 { return add(start, w.DiffMS()) }
 
 // Closed says whether the window that starts at start takes no more records: end < streamTime - grace. A record of time
-// ts is late when Closed(ts, streamTime): then even the youngest window with it, the one that starts with it, is closed.
+// ts is late when Closed(ts, streamTime): then even the youngest window with it, the one that starts with it, is
+// closed.
 func (w SlidingWindows) Closed(start, streamTime int64) bool {
 	return add(w.EndMS(start), w.GraceMS()) < streamTime
 }

@@ -17,7 +17,9 @@ type TimeWindows struct {
 func Tumbling(size time.Duration) TimeWindows { return TimeWindows{size: size, advance: size} }
 
 // Hopping windows start every advance and overlap: a time is in about size/advance of them (TimeWindows.advanceBy).
-func Hopping(size, advance time.Duration) TimeWindows { return TimeWindows{size: size, advance: advance} }
+func Hopping(size, advance time.Duration) TimeWindows {
+	return TimeWindows{size: size, advance: advance}
+}
 
 // Unlimited is one window that starts at from and never closes (UnlimitedWindows.startOn). The zero from is the epoch.
 func Unlimited(from time.Time) TimeWindows {
@@ -28,12 +30,22 @@ func Unlimited(from time.Time) TimeWindows {
 	return w
 }
 
-// Grace is how much later than the end of a window its records may come; the default is 0. A window closes when stream time reaches end+grace.
+// Grace is how much later than the end of a window its records may come; the default is 0. A window closes when stream
+// time reaches end+grace.
 func (w TimeWindows) Grace(d time.Duration) TimeWindows { w.grace = d; return w }
 
 // Validate names every mistake: 0 < advance <= size, grace >= 0, whole milliseconds.
 func (w TimeWindows) Validate() error {
 	var p problems
+	if w.unlimited() {
+		if w.advance != Forever || w.grace != 0 {
+			p.say("an unlimited window never closes; it takes neither advance nor grace period")
+		}
+		if w.from < 0 {
+			p.say("the window starts at %d ms; no record is older than the epoch", w.from)
+		}
+		return errors.Join(p...)
+	}
 	if w.size <= 0 {
 		p.say("the size is %v; it must be positive", w.size)
 	}
@@ -45,25 +57,26 @@ func (w TimeWindows) Validate() error {
 		p.whole("the advance", w.advance)
 	}
 	p.grace(w.grace)
-	if w.unlimited() && w.grace != 0 {
-		p.say("an unlimited window never closes; it takes no grace period")
-	}
-	if w.from < 0 {
-		p.say("the window starts before the epoch; no record can be that early")
-	}
 	return errors.Join(p...)
 }
 
 func (w TimeWindows) unlimited() bool { return w.size == Forever }
 
 // SizeMS is the size in milliseconds; unlimited windows have [math.MaxInt64].
-func (w TimeWindows) SizeMS() int64 { return millis(w.size) }
+func (w TimeWindows) SizeMS() int64 { return sizeMS(w.size) }
+
+func sizeMS(d time.Duration) int64 {
+	if d == Forever {
+		return math.MaxInt64
+	}
+	return d.Milliseconds()
+}
 
 // AdvanceMS is the distance between two starts in milliseconds.
-func (w TimeWindows) AdvanceMS() int64 { return millis(w.advance) }
+func (w TimeWindows) AdvanceMS() int64 { return sizeMS(w.advance) }
 
 // GraceMS is the grace period in milliseconds.
-func (w TimeWindows) GraceMS() int64 { return millis(w.grace) }
+func (w TimeWindows) GraceMS() int64 { return w.grace.Milliseconds() }
 
 // RetentionMS is how long a store must keep a window, counted from its start.
 func (w TimeWindows) RetentionMS() int64 { return add(w.SizeMS(), w.GraceMS()) }

@@ -1,9 +1,12 @@
 // Package window is window arithmetic: which windows a time falls into, when a window closes, how long a store must
 // keep it, and how a windowed key is written in a topic. It keeps no state and knows no clock.
 //
-// Times are event times in milliseconds since the epoch, stream time is the greatest of them that an operator has seen, and the rules
-// are Kafka Streams' own. The types are values; their methods return copies. Validate reports every mistake at once,
-// and all other methods count on it having been asked.
+// Times are those of records, in milliseconds since the epoch; stream time is the greatest of them that an operator
+// has seen. One law holds for all kinds: a window is closed when no record that is at most the grace period behind
+// stream time could still change it. These are Kafka Streams' rules to the millisecond.
+//
+// The types are values and their methods return copies. Validate reports every mistake at once; the other methods
+// count on its having been asked.
 package window
 
 import (
@@ -40,14 +43,6 @@ func (k Key[K]) String() string { return fmt.Sprintf("%v@%v", k.Key, k.Span) }
 // Forever is the size of an unlimited window.
 const Forever time.Duration = math.MaxInt64
 
-// millis is d in milliseconds; Forever has no end.
-func millis(d time.Duration) int64 {
-	if d == Forever {
-		return math.MaxInt64
-	}
-	return d.Milliseconds()
-}
-
 // add is a+b for b >= 0, held at the last time there is.
 func add(a, b int64) int64 {
 	if a > math.MaxInt64-b {
@@ -59,11 +54,13 @@ func add(a, b int64) int64 {
 // problems gathers what Validate finds.
 type problems []error
 
-func (p *problems) say(format string, args ...any) { *p = append(*p, fmt.Errorf("window: "+format, args...)) }
+func (p *problems) say(format string, args ...any) {
+	*p = append(*p, fmt.Errorf("window: "+format, args...))
+}
 
-// whole says that Kafka's time has no parts of a millisecond.
+// whole says that time in Kafka has no parts of a millisecond.
 func (p *problems) whole(what string, d time.Duration) {
-	if d != Forever && d%time.Millisecond != 0 {
+	if d%time.Millisecond != 0 {
 		p.say("%s is %v; time is counted in whole milliseconds", what, d)
 	}
 }
