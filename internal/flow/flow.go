@@ -41,6 +41,13 @@ type Ctx struct {
 	// operator returns at once; the task asks the error policy.
 	Err    error
 	Failed int
+
+	// Wrote is set by whoever writes a store, so that a record that fails afterwards is not skipped by leaving out its
+	// effects alone.
+	Wrote bool
+	// Ask asks the error policy about Err and clears it if the policy says to leave the record out and go on. For loops
+	// that feed many records down a chain, as a Flusher does.
+	Ask func() bool
 }
 
 // Fail records the first error of a chain.
@@ -83,6 +90,8 @@ type Env interface {
 	Cell(name string, keep bool) *int64
 	// Flush registers an operator that holds results back until the commit.
 	Flush(node int, f Flusher)
+	// Close has f called when the task ends.
+	Close(f func() error)
 	// RequestCommit asks for a commit after the record in hand.
 	RequestCommit()
 	// Dropped counts a record that an operator had to leave out, by reason (a metric label).

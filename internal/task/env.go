@@ -1,0 +1,101 @@
+package task
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/topology"
+)
+
+// env is what the nodes of a task see of it. node is the one being wired.
+type env struct {
+	t      *Task
+	kept   map[string]int64
+	node   *topology.Node
+	puncts int
+}
+
+// cell is a number of an operator.
+type cell struct {
+	name  string
+	keep  bool
+	value int64
+}
+
+func (e *env) Store(name string) flow.Store {
+	if s := e.t.config.Stores[name]; s != nil {
+		return s
+	}
+	return e.t.config.Globals[name]
+}
+
+func (e *env) Partition() int32 { return e.t.config.Partition }
+
+func (e *env) Topic(name string) *flow.Topic {
+	t := e.t
+	topic, ok := t.topics[name]
+	if !ok {
+		full, internal := t.names[name]
+		if !internal {
+			full = name
+		}
+		if topic = t.config.Topics(full); topic != nil {
+			t.topics[name] = topic
+		}
+	}
+	return topic
+}
+
+func (e *env) Cell(name string, keep bool) *int64 {
+	for _, c := range e.t.cells {
+		if c.name == name {
+			return &c.value
+		}
+	}
+	c := &cell{name: name, keep: keep, value: -1}
+	if v, ok := e.kept[name]; ok && keep {
+		c.value = v
+	}
+	e.t.cells = append(e.t.cells, c)
+	return &c.value
+}
+
+func (e *env) Flush(node int, f flow.Flusher) {
+	e.t.flushers = append(e.t.flushers, flusher{node, f})
+}
+
+// sortFlushers puts parents before children: their IDs are in that order.
+func sortFlushers(f []flusher) {
+	slices.SortStableFunc(f, func(a, b flusher) int { return a.node - b.node })
+}
+
+func (e *env) Every(node int, interval int64, streamTime bool, f func(c *flow.Ctx, at int64)) (stop func()) {
+	name := "@punctuator." + strconv.Itoa(node) + "." + strconv.Itoa(e.puncts)
+	e.puncts++
+	return e.t.every(name, e.node, interval, streamTime, f)
+}
+
+func (e *env) RequestCommit() { e.t.asked = true }
+
+func (e *env) Close(f func() error) { e.t.closers = append(e.t.closers, f) }
+
+func (e *env) Dropped(node int, reason string) {
+	e.t.stats.Dropped[Drop{e.t.label(node), reason}]++
+}
+
+func (t *Task) label(node int) string {
+	if n := t.node(node); n != nil {
+		return n.Label()
+	}
+	return ""
+}
+
+func (t *Task) node(id int) *topology.Node {
+	for _, n := range t.config.Sub.Nodes {
+		if n.ID == id {
+			return n
+		}
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package task
+
+import (
+	"math"
+
+	"github.com/moldau/moldau/internal/flow"
+)
+
+// Step runs at most most records, lowest time first: a run of one partition until its head is later than another's.
+// It stops early when an operator asks for a commit. now is the wall clock in ms. It returns how many records it took up.
+//
+// An error is an *Error. If its Undo is set, a store had been written before the record failed and the policy said to skip
+// it: after Undo of the current epoch and a seek to the offsets that returns, the task will leave that record out when
+// it comes again. After any other error the task can only be undone or closed.
+func (t *Task) Step(now int64, most int) (n int, err error) {
+	if t.broken != nil {
+		return 0, t.broken
+	}
+	c := &t.ctx
+	c.Now = now
+	if t.wallNext <= now {
+		if err := t.punctuate(false, now); err != nil {
+			return 0, t.breakdown(err)
+		}
+	}
+	for n < most && !t.asked {
+		q, limit := t.choose(now)
+		if q == nil {
+			break
+		}
+		t.dirty = true
+		for n < most && !t.asked {
+			rec := q.head()
+			t.streamTime = max(t.streamTime, q.headTime)
+			q.partitionTime = max(q.partitionTime, q.headTime)
+			t.begin(q, rec, q.headTime)
+			if q.skip != nil && q.skip[rec.Offset] {
+				t.stats.Skipped++
+			} else if err := t.run(q, rec); err != nil {
+				t.stats.Records += int64(n)
+				return n, t.breakdown(err)
+			}
+			q.pop()
+			n++
+			if t.streamNext <= t.streamTime {
+				if err := t.punctuate(true, t.streamTime); err != nil {
+					t.stats.Records += int64(n)
+					return n, t.breakdown(err)
+				}
+			}
+			if q.empty() || !t.time(q) || q.headTime >= limit {
+				break
+			}
+		}
+	}
+	t.stats.Records += int64(n)
+	return n, nil
+}
+
+// begin sets the context to a record.
+func (t *Task) begin(q *queue, rec *flow.In, time int64) {
+	c := &t.ctx
+	c.Time, c.Headers = time, rec.Headers
+	c.KeyNull, c.Null = false, false
+	c.Topic, c.Partition, c.Offset = q.topic, t.config.Partition, rec.Offset
+	c.StreamTime = t.streamTime
+	c.Err, c.Wrote = nil, false
+}
+
+// run takes one record through its chain, and asks the policy if it fails.
+func (t *Task) run(q *queue, rec *flow.In) error {
+	c := &t.ctx
+	mark := c.Out.Mark()
+	if q.headErr == nil {
+		q.feed(c, rec.Key, rec.Value)
+	} else {
+		c.Fail(q.node.ID, q.headErr)
+	}
+	if c.Err == nil {
+		return nil
+	}
+	e := t.failure("processing")
+	if t.verdict(e) == Fail {
+		return e
+	}
+	if c.Wrote {
+		if q.skip == nil {
+			q.skip = map[int64]bool{}
+		}
+		q.skip[rec.Offset] = true
+		e.Undo = true
+		return e
+	}
+	c.Out.Undo(mark)
+	c.Err = nil
+	t.stats.Skipped++
+	return nil
+}
+
+// breakdown keeps the task from going on after an error.
+func (t *Task) breakdown(err error) error {
+	t.broken = err
+	return err
+}
+
+// Tick runs wall-clock punctuators that are due.
+func (t *Task) Tick(now int64) error {
+	if t.broken != nil {
+		return t.broken
+	}
+	t.ctx.Now = now
+	if t.wallNext <= now {
+		if err := t.punctuate(false, now); err != nil {
+			return t.breakdown(err)
+		}
+	}
+	return nil
+}
+
+// Wake is the wall-clock time at which Step or Tick will have something to do without any new input, ms;
+// math.MaxInt64: never.
+func (t *Task) Wake() int64 {
+	at := t.wallNext
+	for _, q := range t.queues {
+		if q.deadline > 0 && q.empty() {
+			at = min(at, q.deadline)
+		}
+	}
+	return at
+}
+
+// Take hands over what the sinks have emitted since the last Take, to be produced while the epoch runs. The records
+// belong to the current epoch. Give the slice back with Recycle once it is no longer needed.
+func (t *Task) Take() []flow.Out {
+	out := t.effects.Records
+	t.effects.Records = t.spare
+	t.spare = nil
+	return out
+}
+
+// Recycle takes back a slice from Take or an Epoch.
+func (t *Task) Recycle(out []flow.Out) {
+	if cap(out) > cap(t.spare) {
+		clear(out)
+		t.spare = out[:0]
+	}
+}
+
+// never is the time of a punctuator that will not run again.
+const never = math.MaxInt64
