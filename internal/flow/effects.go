@@ -28,13 +28,13 @@ type Effects struct {
 // half used is no loss.
 const slabSize = 64 << 10
 
-// Slab returns memory to append an encoding to. What is appended counts only once Emit has taken it; bytes already
-// taken never move or change.
+// Slab returns memory to append an encoding to: empty, with room behind it, so that an encoding that outgrows the room
+// moves alone. What is appended counts only once Emit has taken it; bytes already taken never move or change.
 func (e *Effects) Slab() []byte {
 	if cap(e.slab)-len(e.slab) < 512 {
 		e.slab = make([]byte, 0, slabSize)
 	}
-	return e.slab
+	return e.slab[len(e.slab):]
 }
 
 // Keep takes back the slab after an append, and with it everything appended.
