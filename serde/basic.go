@@ -123,9 +123,5 @@ func (uuidSerde) Decode(b []byte) (uuid.UUID, error) {
 
 // lengthError shows the first bytes as well: they tell text from numbers, which is the usual mistake.
 func lengthError(what string, want int, b []byte) error {
-	const shown = 16
-	if len(b) > shown {
-		return fmt.Errorf("serde: %s takes %d bytes, got %d: %q...", what, want, len(b), b[:shown])
-	}
-	return fmt.Errorf("serde: %s takes %d bytes, got %d: %q", what, want, len(b), b)
+	return fmt.Errorf("serde: %s takes %d bytes, got %d: %.16q", what, want, len(b), b)
 }
