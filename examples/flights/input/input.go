@@ -138,3 +138,8 @@ func byArrival(rows []row) []Flight {
 func Airports() ([]Airport, error) {
 	return ReadAirports("airports.csv (embedded)", bytes.NewReader(embeddedAirports))
 }
+
+// Embedded returns both files as they are, for a checker that wants to read them by itself.
+func Embedded() (flights, airports []byte) {
+	return bytes.Clone(embeddedFlights), bytes.Clone(embeddedAirports)
+}

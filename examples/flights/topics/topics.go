@@ -1,0 +1,96 @@
+// Package topics says what the example's topics are called and how they are set up, creates those that are missing and
+// reads one from its start to its end. It is a plain Kafka application: it knows nothing of Moldau and works on any cluster.
+package topics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Names.
+const (
+	Flights      = "flights"        // each row of the CSV, in the order of arrival; key: origin
+	Airports     = "airports"       // the list of airports; key: IATA code; compacted
+	AirportHours = "airport-hours"  // final result of each hour of an airport; key: windowed IATA code
+	FlightsLate  = "flights-late"   // rows of flights whose hour had closed when they came
+	Routes       = "routes"         // totals of each route, key such as ORD-LAX
+	Positions    = "flights-loader" // how far the loader is; key: content hash of the input; compacted
+)
+
+// Partitions of flights and of the topics made from it.
+const Partitions = 4
+
+// Spec is a topic as Create makes it.
+type Spec struct {
+	Name       string
+	Partitions int32
+	Config     map[string]string
+}
+
+// Specs are the example's topics. Nothing expires: the flights are of 2001, older than any retention time.
+func Specs() []Spec {
+	kept := map[string]string{"retention.ms": "-1"}
+	compacted := map[string]string{"cleanup.policy": "compact"}
+	return []Spec{
+		{Flights, Partitions, kept},
+		{Airports, 1, compacted},
+		{AirportHours, Partitions, kept},
+		{FlightsLate, Partitions, kept},
+		{Routes, Partitions, kept},
+		{Positions, 1, compacted},
+	}
+}
+
+// Create makes the topics that are missing, with the cluster's default replication. One that exists stays as it is.
+func Create(ctx context.Context, kafka []kgo.Opt) error {
+	cl, err := kgo.NewClient(kafka...)
+	if err != nil {
+		return fmt.Errorf("creating the topics: %w", err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	present, err := adm.ListTopics(ctx)
+	if err != nil {
+		return fmt.Errorf("creating the topics: listing those of the cluster: %w", err)
+	}
+	for _, s := range Specs() {
+		if present.Has(s.Name) {
+			continue
+		}
+		config := map[string]*string{}
+		for k, v := range s.Config {
+			config[k] = &v
+		}
+		_, err := adm.CreateTopic(ctx, s.Partitions, -1, config, s.Name)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return fmt.Errorf("creating topic %s: %w; create it yourself: %s", s.Name, err, s.command())
+		}
+	}
+	return nil
+}
+
+// command is what a person types where the program may not create topics.
+func (s Spec) command() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "kafka-topics --bootstrap-server HOST:PORT --create --topic %s --partitions %d", s.Name, s.Partitions)
+	for _, k := range sortedKeys(s.Config) {
+		fmt.Fprintf(&b, " --config %s=%s", k, s.Config[k])
+	}
+	return b.String()
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
