@@ -13,7 +13,6 @@ package commit
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/moldau/moldau/internal/cluster"
 )
@@ -21,22 +20,12 @@ import (
 // Task names a task of the worker, as in "0_3".
 type Task = string
 
-// Position is where a task stands in one input partition: the next offset to read, and what the commit says besides.
-type Position struct {
-	At    int64
-	Time  int64 // partition time, ms; -1: none yet
-	Marks []Mark
-}
-
 // Part is what one task brings into a commit: its input partitions' positions. A task takes part in an epoch if it did
 // anything in it; then it names at least one partition, moved or not, to carry its commit sequence.
 type Part struct {
 	Task      Task
-	Positions map[cluster.TP]Position
+	Positions map[cluster.TP]cluster.Offset
 }
-
-// Sequence is what the committed metadata say about a task's last commit: its number, and the process that made it.
-type Sequence struct{ Number, Writer int64 }
 
 // Config are a Machine's settings.
 type Config struct {
@@ -166,15 +155,7 @@ func backoff(n int) int64 {
 	return min(int64(10)<<n, 1000)
 }
 
-// maxFenced is how often in a row a producer may be fenced before it is taken for a twin of another process.
-const maxFenced = 3
-
 // fatal reports whether trying again cannot help.
 func fatal(err error) bool {
 	return errors.Is(err, cluster.ErrTooLarge) || errors.Is(err, cluster.ErrUnauthorized) || errors.Is(err, cluster.ErrMissingTopic)
-}
-
-// fencedError explains being fenced again and again.
-func fencedError(err error) error {
-	return fmt.Errorf("%w; another process runs with the same state directory or a copy of it: stop one of the two, or give the copy a directory of its own", err)
 }

@@ -27,7 +27,6 @@ type Machine struct {
 	since    int64 // when the first of them was made
 	restTill int64 // no steps before
 	failures int   // epochs undone in a row
-	fenced   int   // times fenced in a row
 
 	spoilt   bool  // the open epoch, and the sealed one unless its outcome says otherwise, must be undone
 	cause    error // why
@@ -156,8 +155,8 @@ func (m *Machine) Sealed(parts []Part, records bool) {
 	e.offsets = map[cluster.TP]cluster.Offset{}
 	for _, p := range parts {
 		for tp, pos := range p.Positions {
-			meta := Metadata{Time: pos.Time, Marks: pos.Marks, Sequence: Sequence{m.tasks[p.Task].issued + 1, m.cfg.Writer}}
-			e.offsets[tp] = cluster.Offset{At: pos.At, Metadata: meta.Encode()}
+			meta := stamp(pos.Metadata, Sequence{m.tasks[p.Task].issued + 1, m.cfg.Writer})
+			e.offsets[tp] = cluster.Offset{At: pos.At, Metadata: meta}
 		}
 		m.tasks[p.Task].issued++
 	}
@@ -243,7 +242,6 @@ func (m *Machine) answerEnd(err error) {
 		m.sealed.begun = false // it is over
 		m.spoil(err)
 	default: // unknown or fenced: whether it was committed before that, only the offsets can tell
-		m.noteFenced(err)
 		m.cause = err
 		m.start(settling)
 	}
@@ -254,12 +252,7 @@ func (m *Machine) answerInit(err error) bool {
 	switch {
 	case err == nil:
 		return true
-	case errors.Is(err, cluster.ErrFenced):
-		m.noteFenced(err)
-		if m.err != nil {
-			return true
-		}
-	case fatal(err):
+	case errors.Is(err, cluster.ErrFenced), fatal(err): // whoever has the id now has settled our transaction
 		m.err = err
 		return true
 	}

@@ -18,7 +18,8 @@ type world struct {
 	outputs map[Task][]string
 	offsets map[Task]cluster.Offset
 	ours    map[Task]bool
-	epoch   int // of the transactional id
+	epoch   int  // of the transactional id
+	taken   bool // by another producer that initialised it
 	open    bool
 	records []output
 	staged  map[Task]cluster.Offset
@@ -62,7 +63,7 @@ var errNetwork = errors.New("connection reset")
 func tpOf(t Task) cluster.TP { return cluster.TP{Topic: t} }
 
 func (s *sim) join(t Task) {
-	meta, err := Decode(s.w.offsets[t].Metadata)
+	seq, err := ReadSequence(s.w.offsets[t].Metadata)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func (s *sim) join(t Task) {
 		}
 	}
 	s.tasks[t] = c
-	s.m.Join(t, meta.Sequence.Number, map[cluster.TP]int64{tpOf(t): c.at})
+	s.m.Join(t, seq.Number, map[cluster.TP]int64{tpOf(t): c.at})
 }
 
 // step lets a task take a record, or a punctuator.
@@ -121,7 +122,7 @@ func (s *sim) act(a Action) {
 		var parts []Part
 		for _, t := range s.names {
 			if c := s.tasks[t]; c != nil && c.worked {
-				parts = append(parts, Part{t, map[cluster.TP]Position{tpOf(t): {At: c.at}}})
+				parts = append(parts, Part{t, map[cluster.TP]cluster.Offset{tpOf(t): {At: c.at}}})
 				c.worked = false
 			}
 		}
@@ -230,10 +231,9 @@ func (s *sim) reply() {
 		got := map[Task]Sequence{}
 		for _, t := range a.Tasks {
 			if o, ok := w.offsets[t]; ok {
-				m, _ := Decode(o.Metadata)
-				got[t] = m.Sequence
+				got[t], _ = ReadSequence(o.Metadata)
 				if w.bug == "compare without the writer" {
-					got[t] = Sequence{m.Sequence.Number, s.cfg.Writer}
+					got[t] = Sequence{got[t].Number, s.cfg.Writer}
 				}
 			}
 		}
@@ -258,6 +258,9 @@ func (s *sim) apply(a Action) error {
 		return errNetwork
 	}
 	if a.Kind == Init {
+		if s.epoch != w.epoch && w.taken {
+			return cluster.ErrFenced
+		}
 		w.epoch++
 		s.epoch = w.epoch
 		w.open, w.records, w.staged = false, nil, nil
@@ -312,7 +315,7 @@ func (w *world) commit() {
 // takeOver is another process that owns a task, works a little and commits, with the very next sequence.
 func (s *sim) takeOver(t Task) {
 	w := s.w
-	meta, _ := Decode(w.offsets[t].Metadata)
+	seq, _ := ReadSequence(w.offsets[t].Metadata)
 	at, ticks := w.offsets[t].At, 0
 	for _, o := range w.outputs[t] {
 		if o[0] == 't' {
@@ -325,14 +328,14 @@ func (s *sim) takeOver(t Task) {
 		}
 		at++
 	}
-	w.offsets[t] = cluster.Offset{At: at, Metadata: Metadata{Sequence: Sequence{meta.Sequence.Number + 1, 99}}.Encode()}
+	w.offsets[t] = cluster.Offset{At: at, Metadata: stamp("", Sequence{seq.Number + 1, 99})}
 	s.stats["taken over"]++
 }
 
 // restart is a crash: what is in memory is gone, the new process initialises the id and takes the tasks it owns.
 func (s *sim) restart() {
 	s.w.epoch++
-	s.epoch = s.w.epoch
+	s.epoch, s.w.taken = s.w.epoch, false
 	s.w.open, s.w.records, s.w.staged = false, nil, nil
 	s.cfg.Writer++
 	s.m, s.now = New(s.cfg), 0
@@ -489,7 +492,7 @@ func (s *sim) event() {
 			s.w.ours[t] = false
 			if s.r.IntN(2) == 0 { // the successor clears the way: our producer is fenced
 				s.w.epoch++
-				s.w.open, s.w.records, s.w.staged = false, nil, nil
+				s.w.open, s.w.records, s.w.staged, s.w.taken = false, nil, nil, true
 			}
 			if !s.w.open && s.cfg.Transactional {
 				s.takeOver(t)

@@ -27,8 +27,8 @@ var refusals = map[string]error{
 // stage is a worker of few lines: it seals what has been worked on and prints everything else that it is asked to do.
 type stage struct {
 	m       *Machine
-	worked  map[Task]map[cluster.TP]Position // in the open epoch
-	records bool                             // sealing leaves changelog records
+	worked  map[Task]map[cluster.TP]cluster.Offset // in the open epoch
+	records bool                                   // sealing leaves changelog records
 	reject  error
 	out     strings.Builder
 }
@@ -79,7 +79,7 @@ func (s *stage) do(t *testing.T, d *datadriven.TestData, f []string) {
 				cfg.Transactional = false
 			}
 		}
-		s.m, s.worked, s.records, s.reject = New(cfg), map[Task]map[cluster.TP]Position{}, false, nil
+		s.m, s.worked, s.records, s.reject = New(cfg), map[Task]map[cluster.TP]cluster.Offset{}, false, nil
 	case "join":
 		task, seq, at := args[0], int64(0), map[cluster.TP]int64{}
 		for _, a := range args[1:] {
@@ -94,7 +94,7 @@ func (s *stage) do(t *testing.T, d *datadriven.TestData, f []string) {
 	case "work":
 		w := s.worked[args[0]]
 		if w == nil {
-			w = map[cluster.TP]Position{}
+			w = map[cluster.TP]cluster.Offset{}
 			s.worked[args[0]] = w
 		}
 		sink := false
@@ -104,7 +104,7 @@ func (s *stage) do(t *testing.T, d *datadriven.TestData, f []string) {
 				continue
 			}
 			k, v, _ := strings.Cut(a, "=")
-			w[partition(t, k)] = Position{At: number(t, v), Time: number(t, v)}
+			w[partition(t, k)] = cluster.Offset{At: number(t, v)}
 		}
 		if sink {
 			s.m.Collected()
@@ -181,10 +181,10 @@ func (s *stage) play() {
 				for _, t := range slices.Sorted(maps.Keys(s.worked)) {
 					parts = append(parts, Part{Task: t, Positions: s.worked[t]})
 				}
-				s.worked = map[Task]map[cluster.TP]Position{}
+				s.worked = map[Task]map[cluster.TP]cluster.Offset{}
 				s.m.Sealed(parts, s.records)
 			case Undo:
-				s.worked = map[Task]map[cluster.TP]Position{}
+				s.worked = map[Task]map[cluster.TP]cluster.Offset{}
 			}
 		}
 	}
@@ -203,11 +203,11 @@ func show(a Action) string {
 		b.WriteString(" " + t)
 	}
 	for _, tp := range sortedTPs(a.Offsets) {
-		meta, err := Decode(a.Offsets[tp].Metadata)
+		seq, err := ReadSequence(a.Offsets[tp].Metadata)
 		if err != nil {
 			return err.Error()
 		}
-		fmt.Fprintf(&b, " %s/%d=%d#%d", tp.Topic, tp.Partition, a.Offsets[tp].At, meta.Sequence.Number)
+		fmt.Fprintf(&b, " %s/%d=%d#%d", tp.Topic, tp.Partition, a.Offsets[tp].At, seq.Number)
 	}
 	for _, tp := range sortedTPs(a.Seek) {
 		fmt.Fprintf(&b, " %s/%d=%d", tp.Topic, tp.Partition, a.Seek[tp])

@@ -1,7 +1,6 @@
 package commit
 
 import (
-	"errors"
 	"maps"
 	"slices"
 
@@ -118,16 +117,6 @@ func (m *Machine) spoil(err error) {
 	if fatal(err) && m.err == nil {
 		m.err = err
 	}
-	m.noteFenced(err)
-}
-
-func (m *Machine) noteFenced(err error) {
-	if !errors.Is(err, cluster.ErrFenced) {
-		return
-	}
-	if m.fenced++; m.fenced >= maxFenced && m.err == nil {
-		m.err = fencedError(err)
-	}
 }
 
 // done: the sealed epoch is committed.
@@ -142,7 +131,7 @@ func (m *Machine) done() {
 		}
 	}
 	m.sealed = nil
-	m.failures, m.fenced, m.cause = 0, 0, nil
+	m.failures, m.cause = 0, nil
 	m.emit(Action{Kind: Done, Epoch: e.number, Tasks: tasksOf(e.parts)})
 	m.settled(e.number)
 	m.phase = running
