@@ -1,0 +1,57 @@
+# Moldau's verbs. `make` alone lists them.
+
+# Go 1.27 is fetched by an older Go, also where the environment says GOTOOLCHAIN=local.
+export GOTOOLCHAIN := auto
+export CGO_ENABLED := 0
+
+BIN         := bin
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the race detector watches: the rooms where goroutines meet.
+RACE ?= . ./internal/... ./serde/... ./state/... ./stream/... ./streamtest/... ./topology/... ./window/...
+# How long each fuzz target runs.
+FUZZTIME ?= 10s
+# Records per second of the demo, slow enough to watch.
+RATE ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test race lint fuzz bench verify kafka-test clean
+
+help: ## list the verbs
+	@printf 'usage: make VERB\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## real flights on the bundled broker, to watch in a browser; Ctrl-C stops, a second run continues (RATE=5000)
+	@go build -o $(BIN)/flights ./examples/flights
+	@exec $(BIN)/flights -rate $(RATE) $(ARGS)
+
+build: ## the binaries, into bin/
+	@mkdir -p $(BIN)
+	go build -o $(BIN)/ ./cmd/... ./examples/...
+
+test: ## every test, 5 minutes at most
+	go test -timeout 5m ./...
+
+race: ## tests under the race detector; needs a C compiler
+	@scripts/race.sh $(RACE)
+
+lint: ## gofmt, vet, staticcheck, and the house rules of internal/lint
+	@bad=$$("$$(go env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { printf 'not as gofmt writes it:\n%s\n' "$$bad"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go test ./internal/lint
+
+fuzz: ## every fuzz target in turn (FUZZTIME=10s each)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: ## throughput, CPU and state size beside a hand-written loop
+	go run ./benchmarks $(ARGS)
+
+verify: ## flights, killed at random and checked record by record
+	go run ./examples/flights/verify $(ARGS)
+
+kafka-test: ## the tests that need Apache Kafka, against one fetched from Maven; needs mvn and a JDK
+	@scripts/kafka/run.sh go test -count=1 -timeout 8m -run Kafka ./internal/cluster/... .
+
+clean: ## remove bin/
+	rm -rf $(BIN)
