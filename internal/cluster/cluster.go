@@ -78,7 +78,7 @@ type Member interface {
 	// Pause stops fetching partitions, Resume starts them again. Data already on the way still arrives.
 	Pause(tps ...TP)
 	Resume(tps ...TP)
-	// Position is the offset that will be polled next.
+	// Position is the offset that will be polled next, once the partition has been sought.
 	Position(tp TP) (int64, bool)
 	// Group is what a transactional offset commit must carry.
 	Group() GroupMetadata
@@ -113,7 +113,8 @@ const (
 	Lost
 )
 
-// Event is a change of what this member owns.
+// Event is a change of what this member owns. Every rebalance ends with an Assigned event, even if it adds nothing:
+// the plan may be new.
 type Event struct {
 	Kind       EventKind
 	Partitions []TP
@@ -127,14 +128,18 @@ type Producer interface {
 	// Produce queues records in order. done is called once per call, after all of them have been acknowledged or any
 	// has failed for good: ends holds, per partition written, the offset after the last record of this call.
 	Produce(records []flow.Out, done func(ends map[TP]int64, err error))
+	// Flush sends what is queued now instead of waiting for batches to fill. It does not wait for the answers.
+	Flush()
 	// Begin starts a transaction. Without a transactional id it does nothing.
 	Begin() error
 	// CommitOffsets adds the input positions to the open transaction.
 	CommitOffsets(ctx context.Context, group GroupMetadata, offsets map[TP]Offset) error
-	// End commits or aborts. It returns ErrUnknown if it cannot say whether the commit took place.
+	// End commits or aborts. It returns ErrUnknown if it cannot say whether the commit took place; then Init comes next.
+	// After ErrAborted the transaction is gone and Begin may follow.
 	End(ctx context.Context, commit bool) error
 	// Init fences every earlier producer of this transactional id and aborts what it left open. After ErrUnknown it
-	// settles the fate of that transaction: afterwards committed offsets tell which way it went.
+	// settles the fate of that transaction: afterwards committed offsets tell which way it went. From the second call on
+	// it returns ErrFenced if a newer producer has taken the id over: a zombie cannot take it back.
 	Init(ctx context.Context) error
 	// Abandon drops everything queued and waits until no done function is outstanding.
 	Abandon(ctx context.Context) error
@@ -143,7 +148,8 @@ type Producer interface {
 
 // Reader reads partitions directly, outside any group: changelogs and global tables. Read_committed.
 type Reader interface {
-	// Assign replaces what is read: each partition from its offset (-1: the log start).
+	// Assign replaces what is read: each partition from its offset (-1: the log start). It also puts a partition back
+	// that is being read already.
 	Assign(from map[TP]int64)
 	// Poll waits for batches, at most until ctx ends.
 	Poll(ctx context.Context) ([]Batch, error)

@@ -16,8 +16,12 @@ var (
 	ErrTooLarge = errors.New("record too large for the topic")
 	// ErrMissingTopic: the topic does not exist.
 	ErrMissingTopic = errors.New("topic does not exist")
+	// ErrRecreated: the topic was deleted and made anew; its offsets mean nothing any more.
+	ErrRecreated = errors.New("topic was deleted and created again")
 	// ErrOutOfRange: the offset to read from is no longer, or not yet, in the log.
 	ErrOutOfRange = errors.New("offset out of range")
 	// ErrUnauthorized: the cluster refuses what was asked.
 	ErrUnauthorized = errors.New("not authorized")
+	// ErrClosed: the client was closed.
+	ErrClosed = errors.New("client closed")
 )
