@@ -100,21 +100,26 @@ func follow(ctx context.Context, c Config) error {
 }
 
 // ReadPosition returns the last committed position of the input with that hash; false if none of it has been published.
-func ReadPosition(ctx context.Context, kafka []kgo.Opt, hash string) (p Position, found bool, err error) {
-	var bad error
-	err = topics.Read(ctx, kafka, topics.Positions, func(r *kgo.Record) {
-		if string(r.Key) != hash {
-			return
-		}
-		found, bad = true, nil
-		if err := json.Unmarshal(r.Value, &p); err != nil {
-			bad = fmt.Errorf("topic %s, partition %d, offset %d: not a position: %w", topics.Positions, r.Partition, r.Offset, err)
+func ReadPosition(ctx context.Context, kafka []kgo.Opt, hash string) (at Position, found bool, err error) {
+	err = ReadPositions(ctx, kafka, func(h string, p Position) {
+		if h == hash {
+			at, found = p, true
 		}
 	})
-	if err == nil {
-		err = bad
-	}
-	return p, found, err
+	return at, found, err
+}
+
+// ReadPositions calls f with the committed positions of all inputs; the last one of a hash counts.
+func ReadPositions(ctx context.Context, kafka []kgo.Opt, f func(hash string, p Position)) error {
+	var bad error
+	err := topics.Read(ctx, kafka, topics.Positions, func(r *kgo.Record) {
+		var p Position
+		if err := json.Unmarshal(r.Value, &p); err != nil && bad == nil {
+			bad = fmt.Errorf("topic %s, partition %d, offset %d: not a position: %w", topics.Positions, r.Partition, r.Offset, err)
+		}
+		f(string(r.Key), p)
+	})
+	return errors.Join(err, bad)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
