@@ -18,6 +18,8 @@ const (
 	batchRows = 10_000
 	// tick is how often a limited loader publishes what has become due.
 	tick = 50 * time.Millisecond
+	// patience is how long one transaction may take before the session is given up and another begins.
+	patience = time.Minute
 )
 
 // session is one producer's life: from fencing the one before it to the end of the input or the first error.
@@ -35,8 +37,8 @@ func (s *session) run(ctx context.Context) (err error) {
 		kgo.TransactionalID(TransactionalID),
 		// The partition of a key must be the one that Java's producer would choose.
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
-		kgo.MaxBufferedRecords(2*batchRows),
-		kgo.RecordDeliveryTimeout(30*time.Second))...)
+		// Not RecordDeliveryTimeout: franz-go counts it from the record's timestamp, and these are of 2001.
+		kgo.MaxBufferedRecords(2*batchRows))...)
 	if err != nil {
 		return err
 	}
@@ -97,7 +99,7 @@ func (s *session) flights(ctx context.Context, at Position) error {
 // to finish after ctx has ended: left open, it would hold up the readers of a cluster until it times out.
 func (s *session) commit(ctx context.Context, after Position, publish func(context.Context) error) error {
 	stopping := ctx
-	ctx, cancel := context.WithCancel(context.WithoutCancel(stopping))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopping), patience)
 	defer cancel()
 	defer context.AfterFunc(stopping, func() { time.AfterFunc(time.Second, cancel) })()
 	if err := s.cl.BeginTransaction(); err != nil {
