@@ -1,0 +1,114 @@
+// Package stream is the typed language: KStream, KTable, groups, windows, joins and processors over topics and stores
+// that are named by handles. It builds an untyped graph (package topology) and imports no runtime: nothing here runs
+// before a task wires it.
+//
+// Functions come in two forms. The plain ones see values. The Try ones see the whole Record (key, time, headers, null)
+// and may fail; what happens then is up to the error policy.
+//
+// Null is Kafka's null, a bit of the record. For a type whose nil is a value (pointers, slices, maps, interfaces) nil is
+// null, in and out, and functions see it. For any other type a null value passes functions on values by and keeps its
+// place in the stream; functions that choose a key are called with the zero value, and null keys are zero to all functions.
+//
+// Headers of the record in hand travel through every operator.
+package stream
+
+import (
+	"slices"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/topology"
+)
+
+// Builder gathers a topology. Mistakes are noted and reported by Build, all at once, with the author's file and line.
+// One goroutine uses a Builder.
+type Builder struct {
+	graph   topology.Graph
+	sources []*topology.Node
+	written []*topology.Topic // repartition topics
+}
+
+// NewBuilder starts an empty topology.
+func NewBuilder() *Builder { return &Builder{} }
+
+// Build checks everything and cuts the graph into sub-topologies. The error is a topology.Mistakes.
+func (b *Builder) Build() (*topology.Topology, error) { return b.graph.Build() }
+
+// Stream reads topics of one type. Between topics there is no order but that of time.
+func (b *Builder) Stream[K, V any](t Topic[K, V], more ...Topic[K, V]) *KStream[K, V] {
+	s := &KStream[K, V]{b, b.source(t)}
+	for _, other := range more {
+		s = s.Merge(&KStream[K, V]{b, b.source(other)})
+	}
+	return s
+}
+
+// missing is for handles that are zero values.
+var missing = topicRoot{"?"}
+
+// source is the one node that reads a topic.
+func (b *Builder) source[K, V any](t Topic[K, V]) *topology.Node {
+	at := where()
+	if t.root == nil {
+		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
+		t.root = &missing
+	}
+	b.serde(at, "topic "+t.name, t.key, t.value)
+	topic := b.graph.Topic(t.spec())
+	for _, n := range b.sources {
+		if n.Source == topic {
+			if t.timestamps != nil && n.Extract == nil {
+				b.graph.Fail(topology.ErrConflict, at, "topic %q is read with Timestamps here and without at %s; use the same copy of its handle", t.name, n.At)
+			}
+			return n
+		}
+	}
+	n := &topology.Node{Kind: "source", Source: topic, At: at}
+	add(b, n, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
+	n.Feed, n.Extract = feed(n.ID, t.key, t.value), t.extract()
+	b.sources = append(b.sources, n)
+	return n
+}
+
+// serde notes serdes that are missing or wrongly made.
+func (b *Builder) serde(at, what string, serdes ...any) {
+	for _, s := range serdes {
+		if s == nil {
+			b.graph.Fail(topology.ErrHandle, at, "%s has no serde", what)
+		} else if v, ok := s.(serde.Validator); ok {
+			if err := v.Validate(); err != nil {
+				b.graph.Fail(topology.ErrHandle, at, "%s: %v", what, err)
+			}
+		}
+	}
+}
+
+// through sends what from gives into a repartition topic and reads it again. Null keys are left out: they have no place.
+func (b *Builder) through[K, V any](from *topology.Node, t Repartition[K, V]) *topology.Node {
+	at := where()
+	if t.root == nil {
+		b.graph.Fail(topology.ErrHandle, at, "the repartition topic is the zero value of its handle; declare it with NewRepartition")
+		t.root = &missing
+	}
+	b.serde(at, "repartition topic "+t.name, t.key, t.value)
+	topic := b.graph.Topic(t.spec())
+	if slices.Contains(b.written, topic) {
+		b.graph.Fail(topology.ErrClash, at, "repartition topic %q is written by two operators; Merge the streams before, or give each a topic of its own", t.name)
+	}
+	b.written = append(b.written, topic)
+	sink := &topology.Node{Kind: "repartition", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{topic}, At: at}
+	out := writer[K, V]{key: t.key, value: t.value, by: t.by}
+	add(b, sink, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
+		w := out.open(env, sink.ID)
+		to := env.Topic(topic.Logical())
+		return func(c *flow.Ctx, k K, v V) {
+			if !c.KeyNull {
+				w.write(c, to, k, v)
+			}
+		}, nil
+	})
+	source := &topology.Node{Kind: "source", Source: topic, At: at}
+	add(b, source, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
+	source.Feed = feed(source.ID, t.key, t.value)
+	return source
+}

@@ -1,0 +1,181 @@
+package stream
+
+import (
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/topology"
+)
+
+// KStream is a stream of records: each stands for itself. Methods add operators and return what comes out of them; one
+// stream may have any number of them, called in the order in which they were added.
+type KStream[K, V any] struct {
+	b *Builder
+	n *topology.Node
+}
+
+// Named labels the last operator in metrics, errors and descriptions. Durable names never come from it.
+func (s *KStream[K, V]) Named(label string) *KStream[K, V] {
+	s.n.Name = label
+	return s
+}
+
+// AssumePartitioned vouches that records of one key are in one partition although a step before has changed keys.
+func (s *KStream[K, V]) AssumePartitioned() *KStream[K, V] {
+	n := step(s.b, "assumePartitioned", s.n, false, func(_ int, down fn[K, V]) fn[K, V] { return down })
+	n.Partitioned = true
+	return &KStream[K, V]{s.b, n}
+}
+
+// Filter keeps the records for which f is true.
+func (s *KStream[K, V]) Filter(f func(K, V) bool) *KStream[K, V] { return s.filter("filter", true, f) }
+
+// FilterNot keeps the records for which f is false.
+func (s *KStream[K, V]) FilterNot(f func(K, V) bool) *KStream[K, V] {
+	return s.filter("filterNot", false, f)
+}
+
+func (s *KStream[K, V]) filter(kind string, want bool, f func(K, V) bool) *KStream[K, V] {
+	null := nullness[V]()
+	return &KStream[K, V]{s.b, step(s.b, kind, s.n, false, func(_ int, down fn[K, V]) fn[K, V] {
+		return func(c *flow.Ctx, k K, v V) {
+			if null.hides(c.Null) || f(k, v) == want {
+				down(c, k, v)
+			}
+		}
+	})}
+}
+
+// TryFilter keeps the records for which f is true; it sees nulls.
+func (s *KStream[K, V]) TryFilter(f func(Record[K, V]) (bool, error)) *KStream[K, V] {
+	return &KStream[K, V]{s.b, step(s.b, "filter", s.n, false, func(id int, down fn[K, V]) fn[K, V] {
+		return func(c *flow.Ctx, k K, v V) {
+			keep, err := f(record(c, k, v))
+			if err != nil {
+				c.Fail(id, err)
+			} else if keep {
+				down(c, k, v)
+			}
+		}
+	})}
+}
+
+// Peek calls f for each record and passes it on.
+func (s *KStream[K, V]) Peek(f func(K, V)) *KStream[K, V] {
+	null := nullness[V]()
+	return &KStream[K, V]{s.b, step(s.b, "peek", s.n, false, func(_ int, down fn[K, V]) fn[K, V] {
+		return func(c *flow.Ctx, k K, v V) {
+			if !null.hides(c.Null) {
+				f(k, v)
+			}
+			down(c, k, v)
+		}
+	})}
+}
+
+// TryPeek calls f for each record, nulls included, and passes it on.
+func (s *KStream[K, V]) TryPeek(f func(Record[K, V]) error) *KStream[K, V] {
+	return &KStream[K, V]{s.b, step(s.b, "peek", s.n, false, func(id int, down fn[K, V]) fn[K, V] {
+		return func(c *flow.Ctx, k K, v V) {
+			if err := f(record(c, k, v)); err != nil {
+				c.Fail(id, err)
+				return
+			}
+			down(c, k, v)
+		}
+	})}
+}
+
+// Foreach calls f for each record, nulls included; the stream ends there. What f does outside of Kafka is done again
+// when an epoch is run again.
+func (s *KStream[K, V]) Foreach(f func(Record[K, V]) error) {
+	step(s.b, "foreach", s.n, false, func(id int, _ fn[K, V]) fn[K, V] {
+		return func(c *flow.Ctx, k K, v V) {
+			if err := f(record(c, k, v)); err != nil {
+				c.Fail(id, err)
+			}
+		}
+	})
+}
+
+// Merge is both streams in one, without any order between them.
+func (s *KStream[K, V]) Merge(o *KStream[K, V]) *KStream[K, V] {
+	n := &topology.Node{Kind: "merge", Parents: []*topology.Node{s.n, o.n}}
+	add(s.b, n, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
+	return &KStream[K, V]{s.b, n}
+}
+
+// Repartition sends the stream through a topic of its own, so that records of one key meet in one task. Null keys are
+// left out.
+func (s *KStream[K, V]) Repartition(t Repartition[K, V]) *KStream[K, V] {
+	return &KStream[K, V]{s.b, s.b.through(s.n, t)}
+}
+
+// GroupByKey groups records by the key they have.
+func (s *KStream[K, V]) GroupByKey() *KGroupedStream[K, V] { return &KGroupedStream[K, V]{s.b, s.n} }
+
+// GroupBy groups records by a new key; they go through the repartition topic t. Null keys are left out.
+func (s *KStream[K, V]) GroupBy[K2 any](t Repartition[K2, V], f func(K, V) K2) *KGroupedStream[K2, V] {
+	return &KGroupedStream[K2, V]{s.b, s.b.through(s.SelectKey(f).n, t)}
+}
+
+// Branches are the branches of a Split, in the order of the calls of When.
+type Branches[K, V any] struct {
+	s     *KStream[K, V]
+	n     *topology.Node
+	tests []func(K, V) bool
+	rest  int // index of the child that takes the rest; -1: none
+	kids  int
+}
+
+// Split divides the stream: each record goes to the first branch whose condition holds, else to Rest; where nobody asks for
+// Rest, it is dropped. A null value of a type without nil meets no condition.
+func (s *KStream[K, V]) Split() *Branches[K, V] {
+	b := &Branches[K, V]{s: s, rest: -1}
+	b.n = &topology.Node{Kind: "split", Parents: []*topology.Node{s.n}, At: where()}
+	null := nullness[V]()
+	b.n.Wire = func(_ flow.Env, children []any) (any, error) {
+		fns := make([]fn[K, V], len(children))
+		for i, c := range children {
+			fns[i] = c.(fn[K, V])
+		}
+		var tests []func(K, V) bool
+		var downs []fn[K, V]
+		for i, f := range fns {
+			if i != b.rest {
+				tests, downs = append(tests, b.tests[i]), append(downs, f)
+			}
+		}
+		return fn[K, V](func(c *flow.Ctx, k K, v V) {
+			if !null.hides(c.Null) {
+				for i, test := range tests {
+					if test(k, v) {
+						downs[i](c, k, v)
+						return
+					}
+				}
+			}
+			if b.rest >= 0 {
+				fns[b.rest](c, k, v)
+			}
+		}), nil
+	}
+	s.b.graph.Add(b.n)
+	return b
+}
+
+// When is the branch of the records for which f is the first condition that holds.
+func (b *Branches[K, V]) When(f func(K, V) bool) *KStream[K, V] { return b.branch(f) }
+
+// Rest is the branch of the records that met no condition. There is one, however often it is asked for.
+func (b *Branches[K, V]) Rest() *KStream[K, V] {
+	if b.rest >= 0 {
+		b.s.b.graph.Fail(topology.ErrConflict, where(), "Rest was asked for before; a split has one")
+	}
+	b.rest = b.kids
+	return b.branch(nil)
+}
+
+func (b *Branches[K, V]) branch(f func(K, V) bool) *KStream[K, V] {
+	b.tests = append(b.tests, f)
+	b.kids++
+	return &KStream[K, V]{b.s.b, step(b.s.b, "branch", b.n, false, func(_ int, down fn[K, V]) fn[K, V] { return down })}
+}

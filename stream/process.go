@@ -1,0 +1,309 @@
+package stream
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/topology"
+)
+
+// Processor is an operator of the author's own. There is one value per task, made by the function given to Process; one
+// goroutine at a time uses it. What it keeps in fields is lost at a restart, and starts afresh when an epoch is undone:
+// state belongs in stores. If it is an io.Closer, Close is called when the task ends.
+type Processor[K, V, K2, V2 any] interface {
+	// Init opens stores and sets timers.
+	Init(*Scope[K2, V2]) error
+	Process(*Context[K2, V2], Record[K, V]) error
+}
+
+// scope is what both kinds of Scope are made of.
+type scope struct {
+	env    flow.Env
+	node   *topology.Node
+	failed error
+}
+
+// OpenStore gives a store to its handle: pass the scope to the handle's Open. Only stores named in the call of Process
+// can be opened.
+func (s *scope) OpenStore(spec *flow.StoreSpec) (flow.Store, error) {
+	st, err := s.open(spec)
+	if err != nil && s.failed == nil {
+		s.failed = err
+	}
+	return st, err
+}
+
+func (s *scope) open(spec *flow.StoreSpec) (flow.Store, error) {
+	root := spec.Root
+	if root == nil {
+		root = spec
+	}
+	for _, have := range s.node.Stores {
+		if have.Spec.Root == root {
+			return s.env.Store(spec.Name), nil
+		}
+	}
+	for _, have := range s.node.Globals {
+		if have.Store.Spec.Root == root {
+			return s.env.Store(spec.Name), nil
+		}
+	}
+	return nil, fmt.Errorf("store %q is not connected to this processor; name its handle in the call at %s", spec.Name, s.node.At)
+}
+
+// Scope is a processor's view of its task: stores to open, timers to set.
+type Scope[K2, V2 any] struct {
+	scope
+	ctx *Context[K2, V2]
+}
+
+// Partition is the task's.
+func (s *Scope[K2, V2]) Partition() int32 { return s.env.Partition() }
+
+// Every calls f about every d of wall-clock time, first after d (PunctuationType.WALL_CLOCK_TIME). Missed calls are not
+// made up for. stop may be called from within.
+func (s *Scope[K2, V2]) Every(d time.Duration, f func(c *Context[K2, V2], now time.Time) error) (stop func()) {
+	return s.every(d, false, f)
+}
+
+// EveryStreamTime calls f whenever the task's stream time has passed a multiple of d, first with the first record
+// (PunctuationType.STREAM_TIME). Without records time stands still.
+func (s *Scope[K2, V2]) EveryStreamTime(d time.Duration, f func(c *Context[K2, V2], at time.Time) error) (stop func()) {
+	return s.every(d, true, f)
+}
+
+func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[K2, V2], time.Time) error) (stop func()) {
+	if d < time.Millisecond {
+		s.failed = fmt.Errorf("a timer of %v: the least is 1ms", d)
+		return func() {}
+	}
+	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
+		s.ctx.enter(c)
+		if err := f(s.ctx, utc(at)); err != nil {
+			c.Fail(s.node.ID, err)
+		}
+	})
+}
+
+// Context is valid during one call.
+type Context[K2, V2 any] struct {
+	c    *flow.Ctx
+	env  flow.Env
+	down fn[K2, V2]
+}
+
+func (x *Context[K2, V2]) enter(c *flow.Ctx) {
+	x.c = c
+	c.Wrote = true // by its stores, as far as anybody knows
+}
+
+// Forward sends a record on.
+func (x *Context[K2, V2]) Forward(r Record[K2, V2]) {
+	if x.c.Err == nil {
+		forward(x.c, x.down, r)
+	}
+}
+
+// Emit sends a key and a value on, with the time and headers of the record in hand; in a timer, with the time of the call.
+func (x *Context[K2, V2]) Emit(k K2, v V2) {
+	if c := x.c; c.Err == nil {
+		keyNull, null := c.KeyNull, c.Null
+		c.KeyNull, c.Null = nullness[K2]().of(k), nullness[V2]().of(v)
+		x.down(c, k, v)
+		c.KeyNull, c.Null = keyNull, null
+	}
+}
+
+// StreamTime is the greatest record time that the task has taken up; before the epoch if there was none.
+func (x *Context[K2, V2]) StreamTime() time.Time { return utc(x.c.StreamTime) }
+
+// Now is the wall clock as of this step of the task.
+func (x *Context[K2, V2]) Now() time.Time { return utc(x.c.Now) }
+
+// Source is where the record in hand came from; ok=false in a timer.
+func (x *Context[K2, V2]) Source() (topic string, partition int32, offset int64, ok bool) {
+	return x.c.Topic, x.c.Partition, x.c.Offset, x.c.Topic != ""
+}
+
+// RequestCommit asks for a commit soon; it does not wait for it.
+func (x *Context[K2, V2]) RequestCommit() { x.env.RequestCommit() }
+
+// Process hands each record, nulls included, to a processor, and gives on what that forwards. The stores it opens are named here.
+// What comes out counts as rekeyed.
+func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], stores ...Store) *KStream[K2, V2] {
+	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true, At: where()}
+	s.b.connect(n, stores)
+	add(s.b, n, func(env flow.Env, down fn[K2, V2]) (fn[K, V], error) {
+		p := new()
+		x := &Context[K2, V2]{env: env, down: down}
+		sc := &Scope[K2, V2]{scope{env: env, node: n}, x}
+		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
+			return nil, err
+		}
+		return func(c *flow.Ctx, k K, v V) {
+			x.enter(c)
+			if err := p.Process(x, record(c, k, v)); err != nil {
+				c.Fail(n.ID, err)
+			}
+		}, nil
+	})
+	return &KStream[K2, V2]{s.b, n}
+}
+
+// start runs Init and notes what went wrong in it.
+func start(env flow.Env, p any, s *scope, init func() error) error {
+	if err := init(); err != nil {
+		return err
+	}
+	if s.failed != nil {
+		return s.failed
+	}
+	if closer, ok := p.(io.Closer); ok {
+		env.Close(closer.Close)
+	}
+	return nil
+}
+
+// ProcessFunc is Process without stores or timers.
+func (s *KStream[K, V]) ProcessFunc[K2, V2 any](f func(*Context[K2, V2], Record[K, V]) error) *KStream[K2, V2] {
+	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true}
+	add(s.b, n, func(env flow.Env, down fn[K2, V2]) (fn[K, V], error) {
+		x := &Context[K2, V2]{env: env, down: down}
+		return func(c *flow.Ctx, k K, v V) {
+			x.c = c
+			if err := f(x, record(c, k, v)); err != nil {
+				c.Fail(n.ID, err)
+			}
+		}, nil
+	})
+	return &KStream[K2, V2]{s.b, n}
+}
+
+// ValueProcessor is a Processor that cannot change the key, so that no repartitioning need follow (FixedKeyProcessor).
+type ValueProcessor[K, V, V2 any] interface {
+	Init(*ValueScope) error
+	Process(*ValueContext[V2], Record[K, V]) error
+}
+
+// ValueScope is Scope without a key to forward: its timers cannot emit.
+type ValueScope struct{ scope }
+
+// Partition is the task's.
+func (s *ValueScope) Partition() int32 { return s.env.Partition() }
+
+// Every calls f about every d of wall-clock time, first after d.
+func (s *ValueScope) Every(d time.Duration, f func(now time.Time) error) (stop func()) {
+	return s.every(d, false, f)
+}
+
+// EveryStreamTime calls f whenever the task's stream time has passed a multiple of d, first with the first record.
+func (s *ValueScope) EveryStreamTime(d time.Duration, f func(at time.Time) error) (stop func()) {
+	return s.every(d, true, f)
+}
+
+func (s *ValueScope) every(d time.Duration, streamTime bool, f func(time.Time) error) (stop func()) {
+	if d < time.Millisecond {
+		s.failed = fmt.Errorf("a timer of %v: the least is 1ms", d)
+		return func() {}
+	}
+	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
+		c.Wrote = true
+		if err := f(utc(at)); err != nil {
+			c.Fail(s.node.ID, err)
+		}
+	})
+}
+
+// ValueContext can forward values only: the key is the record's.
+type ValueContext[V2 any] struct {
+	c       *flow.Ctx
+	env     flow.Env
+	emit    func(v V2)
+	headers []Header
+}
+
+// Emit sends a value on, with key, time and headers of the record in hand.
+func (x *ValueContext[V2]) Emit(v V2) {
+	if c := x.c; c.Err == nil {
+		null, headers := c.Null, c.Headers
+		c.Null, c.Headers = nullness[V2]().of(v), x.headers
+		x.emit(v)
+		c.Null, c.Headers = null, headers
+	}
+}
+
+// EmitNull sends on Kafka's null.
+func (x *ValueContext[V2]) EmitNull() {
+	if c := x.c; c.Err == nil {
+		null, headers := c.Null, c.Headers
+		c.Null, c.Headers = true, x.headers
+		var none V2
+		x.emit(none)
+		c.Null, c.Headers = null, headers
+	}
+}
+
+// EmitAt is Emit with another time.
+func (x *ValueContext[V2]) EmitAt(v V2, t time.Time) {
+	time := x.c.Time
+	x.c.Time = t.UnixMilli()
+	x.Emit(v)
+	x.c.Time = time
+}
+
+// SetHeader adds a header to what is emitted from now on in this call.
+func (x *ValueContext[V2]) SetHeader(key string, value []byte) {
+	x.headers = append(x.headers[:len(x.headers):len(x.headers)], Header{Key: key, Value: value})
+}
+
+// StreamTime is the greatest record time that the task has taken up; before the epoch if there was none.
+func (x *ValueContext[V2]) StreamTime() time.Time { return utc(x.c.StreamTime) }
+
+// Source is where the record in hand came from.
+func (x *ValueContext[V2]) Source() (topic string, partition int32, offset int64, ok bool) {
+	return x.c.Topic, x.c.Partition, x.c.Offset, x.c.Topic != ""
+}
+
+// RequestCommit asks for a commit soon; it does not wait for it.
+func (x *ValueContext[V2]) RequestCommit() { x.env.RequestCommit() }
+
+// ProcessValues hands each record, nulls included, to a processor that cannot change its key. The stores it opens are
+// named here.
+func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2], stores ...Store) *KStream[K, V2] {
+	n := &topology.Node{Kind: "processValues", Parents: []*topology.Node{s.n}, At: where()}
+	s.b.connect(n, stores)
+	add(s.b, n, func(env flow.Env, down fn[K, V2]) (fn[K, V], error) {
+		var key K
+		x := &ValueContext[V2]{env: env}
+		x.emit = func(v V2) { down(x.c, key, v) }
+		p := new()
+		sc := &ValueScope{scope{env: env, node: n}}
+		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
+			return nil, err
+		}
+		return func(c *flow.Ctx, k K, v V) {
+			x.c, x.headers, key = c, c.Headers, k
+			c.Wrote = true
+			if err := p.Process(x, record(c, k, v)); err != nil {
+				c.Fail(n.ID, err)
+			}
+		}, nil
+	})
+	return &KStream[K, V2]{s.b, n}
+}
+
+// Store is the handle of a store (package state) or a GlobalKTable: what a processor can be connected to.
+type Store interface{ Spec() *flow.StoreSpec }
+
+// connect adds the stores that a processor names.
+func (b *Builder) connect(n *topology.Node, stores []Store) {
+	for _, h := range stores {
+		if g, ok := h.(interface{ global() *topology.Global }); ok {
+			n.Globals = append(n.Globals, g.global())
+			continue
+		}
+		n.Stores = append(n.Stores, b.graph.Store(h.Spec(), n.At))
+	}
+}

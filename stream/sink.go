@@ -1,0 +1,129 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/topology"
+)
+
+// errNoTopic is a topic that a sink should write and that does not exist.
+var errNoTopic = errors.New("the topic does not exist on the cluster and sinks create none")
+
+// writer encodes records into the effects of a task.
+type writer[K, V any] struct {
+	key   serde.Serde[K]
+	value serde.Serde[V]
+	tail  int
+	by    func(k K, v V, n int32) int32
+	env   flow.Env
+	node  int
+}
+
+func (w writer[K, V]) open(env flow.Env, node int) *writer[K, V] {
+	w.env, w.node = env, node
+	return &w
+}
+
+func (w *writer[K, V]) write(c *flow.Ctx, to *flow.Topic, k K, v V) {
+	if to == nil {
+		c.Fail(w.node, errNoTopic)
+		return
+	}
+	if c.Time < 0 {
+		c.Fail(w.node, fmt.Errorf("the record's time is %d ms, before the epoch", c.Time))
+		return
+	}
+	o := flow.Out{Topic: to, Partition: -1, Time: c.Time, Headers: keep(c)}
+	slab := c.Out.Slab()
+	from := len(slab)
+	var err error
+	if !c.KeyNull {
+		if slab, err = w.key.Encode(slab, k); err != nil {
+			c.Fail(w.node, fmt.Errorf("encoding the key for topic %s: %w", to.Name, err))
+			return
+		}
+		o.Partition = partition(slab[from:len(slab)-w.tail], to.Partitions)
+	}
+	mid := len(slab)
+	if !c.Null {
+		if slab, err = w.value.Encode(slab, v); err != nil {
+			c.Fail(w.node, fmt.Errorf("encoding the value for topic %s: %w", to.Name, err))
+			return
+		}
+	}
+	if w.by != nil {
+		if o.Partition = w.by(k, v, to.Partitions); o.Partition < 0 {
+			w.env.Dropped(w.node, "partitioner")
+			return
+		}
+		if o.Partition >= to.Partitions {
+			c.Fail(w.node, fmt.Errorf("the partitioner chose partition %d, but topic %s has %d", o.Partition, to.Name, to.Partitions))
+			return
+		}
+	}
+	c.Out.Emit(slab, from, mid, c.KeyNull, c.Null, o)
+}
+
+// keep copies the record's headers to where effects live: the input's memory is used again.
+func keep(c *flow.Ctx) []Header {
+	if len(c.Headers) == 0 {
+		return nil
+	}
+	kept := make([]Header, len(c.Headers))
+	slab := c.Out.Slab()
+	for i, h := range c.Headers {
+		kept[i].Key = h.Key
+		if h.Value != nil {
+			from := len(slab)
+			slab = append(slab, h.Value...)
+			kept[i].Value = slab[from:len(slab):len(slab)]
+		}
+	}
+	c.Out.Keep(slab)
+	return kept
+}
+
+// To writes the stream to a topic, which must exist or is created with the application where that creates topics.
+func (s *KStream[K, V]) To(t Topic[K, V]) { sink(s.b, s.n, t) }
+
+func sink[K, V any](b *Builder, from *topology.Node, t Topic[K, V]) {
+	at := where()
+	if t.root == nil {
+		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
+		return
+	}
+	b.serde(at, "topic "+t.name, t.key, t.value)
+	topic := b.graph.Topic(t.spec())
+	n := &topology.Node{Kind: "sink", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{topic}, At: at}
+	out := writer[K, V]{key: t.key, value: t.value, tail: t.tail, by: t.by}
+	add(b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
+		w, to := out.open(env, n.ID), env.Topic(topic.Logical())
+		return func(c *flow.Ctx, k K, v V) { w.write(c, to, k, v) }, nil
+	})
+}
+
+// ToFunc writes each record to the topic that f chooses; the zero handle drops it. Such topics are not created
+// (TopicNameExtractor).
+func (s *KStream[K, V]) ToFunc(f func(Record[K, V]) Topic[K, V]) {
+	n := &topology.Node{Kind: "sink", Parents: []*topology.Node{s.n}}
+	add(s.b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
+		w := (writer[K, V]{}).open(env, n.ID)
+		return func(c *flow.Ctx, k K, v V) {
+			t := f(record(c, k, v))
+			if t.root == nil {
+				env.Dropped(n.ID, "no-topic")
+				return
+			}
+			w.key, w.value, w.tail, w.by = t.key, t.value, t.tail, t.by
+			to := env.Topic(t.name)
+			if to == nil {
+				c.Fail(n.ID, fmt.Errorf("topic %q: %w", t.name, errNoTopic))
+				return
+			}
+			w.write(c, to, k, v)
+		}, nil
+	})
+}

@@ -1,0 +1,166 @@
+package stream
+
+import (
+	"maps"
+	"time"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/topology"
+	"github.com/moldau/moldau/window"
+)
+
+// topicRoot is a handle's identity: copies of a handle share it.
+type topicRoot struct{ at string }
+
+// Topic is a handle of a topic that the application reads or writes and that belongs to the outside: a name, and how keys
+// and values are written. It is read-only; its settings return copies.
+type Topic[K, V any] struct {
+	root       *topicRoot
+	name       string
+	key        serde.Serde[K]
+	value      serde.Serde[V]
+	partitions int32
+	reset      topology.Reset
+	config     map[string]string
+	tail       int // bytes at the end of an encoded key that take no part in partitioning
+	by         func(k K, v V, n int32) int32
+	timestamps func(r Record[K, V], last time.Time) time.Time
+}
+
+// NewTopic declares a topic. A record is written to the partition that Kafka's default partitioner gives its key.
+func NewTopic[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) Topic[K, V] {
+	return Topic[K, V]{root: &topicRoot{where()}, name: name, key: key, value: value}
+}
+
+// NewWindowedTopic declares a topic whose keys are those of time windows of the given size, in Kafka Streams'
+// TimeWindowed format: the inner key, then the start. It is partitioned by the inner key.
+func NewWindowedTopic[K, V any](name string, key serde.Serde[K], value serde.Serde[V], size time.Duration) Topic[window.Key[K], V] {
+	return Topic[window.Key[K], V]{root: &topicRoot{where()}, name: name, key: window.TimeKey(key, size), value: value, tail: 8}
+}
+
+// NewSessionTopic is NewWindowedTopic for keys of session windows: the inner key, then end and start.
+func NewSessionTopic[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) Topic[window.Key[K], V] {
+	return Topic[window.Key[K], V]{root: &topicRoot{where()}, name: name, key: window.SessionKey(key), value: value, tail: 16}
+}
+
+// Name is the topic's name.
+func (t Topic[K, V]) Name() string { return t.name }
+
+// Serdes are how keys and values are written.
+func (t Topic[K, V]) Serdes() (serde.Serde[K], serde.Serde[V]) { return t.key, t.value }
+
+// Partitions is how many the topic is created with where the application creates it: on the bundled broker.
+// Default 0: as the broker is configured.
+func (t Topic[K, V]) Partitions(n int32) Topic[K, V] { t.partitions = n; return t }
+
+// Config sets one topic-level setting (such as "retention.ms") for where the application creates the topic.
+func (t Topic[K, V]) Config(name, value string) Topic[K, V] {
+	t.config = maps.Clone(t.config)
+	if t.config == nil {
+		t.config = map[string]string{}
+	}
+	t.config[name] = value
+	return t
+}
+
+// FromEarliest, FromLatest and FromCommitted say where reading starts while the application has no committed offset for
+// the topic; the default is the application's setting. FromCommitted refuses to start (auto.offset.reset).
+func (t Topic[K, V]) FromEarliest() Topic[K, V]  { t.reset = topology.ResetEarliest; return t }
+func (t Topic[K, V]) FromLatest() Topic[K, V]    { t.reset = topology.ResetLatest; return t }
+func (t Topic[K, V]) FromCommitted() Topic[K, V] { t.reset = topology.ResetNone; return t }
+
+// PartitionBy chooses the partition, 0 to n-1, of records written through this handle. A negative result drops the record.
+// Null keys and values are zero.
+func (t Topic[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Topic[K, V] { t.by = f; return t }
+
+// Timestamps takes the time of records read from elsewhere than Kafka's timestamp, which r.Time is. last is the greatest
+// time so far of that partition, before the epoch if there is none. A result before the epoch drops the record (TimestampExtractor).
+func (t Topic[K, V]) Timestamps(f func(r Record[K, V], last time.Time) time.Time) Topic[K, V] {
+	t.timestamps = f
+	return t
+}
+
+// Named is the same topic under another name, for sinks that choose per record.
+func (t Topic[K, V]) Named(name string) Topic[K, V] { t.name = name; return t }
+
+// spec is the handle as the graph sees it.
+func (t Topic[K, V]) spec() topology.Topic {
+	return topology.Topic{Root: t.root, Name: t.name, Kind: topology.External, Partitions: t.partitions, Config: t.config, Reset: t.reset, At: t.root.at}
+}
+
+// Repartition is a handle of an internal topic, <app>-<name>-repartition, through which records get to the task of their
+// new key. It is a type of its own: a KTable's GroupBy writes old and new values into it, so nobody but the operator
+// that it is given to may read it. It is read-only; its settings return copies.
+type Repartition[K, V any] struct {
+	root       *topicRoot
+	name       string
+	key        serde.Serde[K]
+	value      serde.Serde[V]
+	partitions int32
+	by         func(k K, v V, n int32) int32
+}
+
+// NewRepartition declares a repartition topic.
+func NewRepartition[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) Repartition[K, V] {
+	return Repartition[K, V]{root: &topicRoot{where()}, name: name, key: key, value: value}
+}
+
+// Partitions fixes their number. Default 0: as many as the largest topic of whoever writes it, or as co-partitioning demands.
+func (t Repartition[K, V]) Partitions(n int32) Repartition[K, V] { t.partitions = n; return t }
+
+// PartitionBy chooses the partition, 0 to n-1. A negative result drops the record.
+func (t Repartition[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Repartition[K, V] {
+	t.by = f
+	return t
+}
+
+func (t Repartition[K, V]) spec() topology.Topic {
+	return topology.Topic{Root: t.root, Name: t.name, Kind: topology.Repartition, Partitions: t.partitions, At: t.root.at}
+}
+
+// feed makes the function that decodes a topic's records.
+func feed[K, V any](node int, key serde.Serde[K], value serde.Serde[V]) func(any) flow.Source {
+	return func(f any) flow.Source {
+		down := f.(fn[K, V])
+		return func(c *flow.Ctx, kb, vb []byte) {
+			k, v, ok := decode(c, node, key, value, kb, vb)
+			if ok {
+				down(c, k, v)
+			}
+		}
+	}
+}
+
+func decode[K, V any](c *flow.Ctx, node int, key serde.Serde[K], value serde.Serde[V], kb, vb []byte) (k K, v V, ok bool) {
+	var err error
+	if c.KeyNull = kb == nil; !c.KeyNull {
+		if k, err = key.Decode(kb); err != nil {
+			c.Fail(node, &flow.DecodeError{Part: "key", Err: err})
+			return k, v, false
+		}
+	}
+	if c.Null = vb == nil; !c.Null {
+		if v, err = value.Decode(vb); err != nil {
+			c.Fail(node, &flow.DecodeError{Part: "value", Err: err})
+			return k, v, false
+		}
+	}
+	return k, v, true
+}
+
+// extract makes the function that reads a record's time.
+func (t Topic[K, V]) extract() func(*flow.Ctx, []byte, []byte, int64) (int64, error) {
+	if t.timestamps == nil {
+		return nil
+	}
+	return func(c *flow.Ctx, kb, vb []byte, last int64) (int64, error) {
+		k, v, ok := decode(c, 0, t.key, t.value, kb, vb)
+		if !ok {
+			err := c.Err
+			c.Err = nil
+			return 0, err
+		}
+		return t.timestamps(record(c, k, v), utc(last)).UnixMilli(), nil
+	}
+}
