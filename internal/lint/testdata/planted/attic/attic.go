@@ -1,0 +1,1 @@
+package attic // want "is in no room"
