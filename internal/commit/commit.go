@@ -65,7 +65,7 @@ const (
 	Compare
 	// Done: Epoch is committed; Tasks took part.
 	Done
-	// Undo takes back Epoch and later for all tasks, drops their effects and queues, and reads on from Seek.
+	// Undo takes back Epoch and later for all tasks; their effects are dropped, their input is read again.
 	Undo
 	// Release: Tasks are no longer the worker's; nothing of them is in doubt.
 	Release
@@ -89,7 +89,6 @@ type Action struct {
 	Epoch       uint32
 	Tasks       []Task
 	Offsets     map[cluster.TP]cluster.Offset
-	Seek        map[cluster.TP]int64
 	Transaction bool
 	Err         error
 }
@@ -133,11 +132,10 @@ type epoch struct {
 	offsets  map[cluster.TP]cluster.Offset
 }
 
-// member is what the machine remembers of a task.
-type member struct {
+// sequences are what the machine remembers of a task.
+type sequences struct {
 	committed int64 // sequence of its last commit that is known to have succeeded
 	issued    int64 // sequence last given to a commit; never used twice, so that a late answer cannot deceive
-	positions map[cluster.TP]int64
 }
 
 // leaving is a task that is to be released once epoch after has been committed or undone.

@@ -15,7 +15,7 @@ type Machine struct {
 	now   int64
 	out   []Action
 
-	tasks   map[Task]*member
+	tasks   map[Task]*sequences
 	open    epoch  // being computed
 	sealed  *epoch // being committed, or nil
 	leaving []leaving
@@ -36,7 +36,7 @@ type Machine struct {
 
 // New makes a machine that is running, with no task, at epoch 1.
 func New(cfg Config) *Machine {
-	return &Machine{cfg: cfg, tasks: map[Task]*member{}, open: epoch{number: 1}, lastSeal: -cfg.Interval}
+	return &Machine{cfg: cfg, tasks: map[Task]*sequences{}, open: epoch{number: 1}, lastSeal: -cfg.Interval}
 }
 
 // Take returns what is to be done since the last Take. The slice is valid until the next method.
@@ -88,9 +88,9 @@ func (m *Machine) Tick(now int64) {
 	m.advance()
 }
 
-// Join adds a task, with the sequence of its last commit and the positions from which it reads.
-func (m *Machine) Join(task Task, sequence int64, positions map[cluster.TP]int64) {
-	m.tasks[task] = &member{committed: sequence, issued: sequence, positions: positions}
+// Join adds a task, with the sequence of its last commit.
+func (m *Machine) Join(task Task, sequence int64) {
+	m.tasks[task] = &sequences{committed: sequence, issued: sequence}
 }
 
 // Worked says that a task stepped a record or ran a punctuator in the open epoch.
@@ -136,6 +136,12 @@ func (m *Machine) Lost(tasks ...Task) {
 	if m.sealed != nil || m.open.worked {
 		m.spoil(nil)
 	}
+	m.advance()
+}
+
+// Retract takes back what is not committed, to begin again: a record is to be left out that has changed state already.
+func (m *Machine) Retract(why error) {
+	m.spoil(why)
 	m.advance()
 }
 

@@ -75,7 +75,7 @@ func (s *sim) join(t Task) {
 		}
 	}
 	s.tasks[t] = c
-	s.m.Join(t, seq.Number, map[cluster.TP]int64{tpOf(t): c.at})
+	s.m.Join(t, seq.Number)
 }
 
 // step lets a task take a record, or a punctuator.
@@ -182,8 +182,8 @@ func (s *sim) act(a Action) {
 			if len(c.begun) > 0 {
 				s.fail("an epoch is left after undo")
 			}
-			if at, ok := a.Seek[tpOf(t)]; ok && at != c.at {
-				s.fail(fmt.Sprintf("sought back to %d, state is at %d", at, c.at))
+			if at := w.offsets[t].At; w.ours[t] && c.at > at {
+				s.fail(fmt.Sprintf("%s is at %d after undo, committed is %d", t, c.at, at))
 			}
 		}
 	case Release, Rebuild:

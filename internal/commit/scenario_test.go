@@ -36,11 +36,11 @@ type stage struct {
 // TestScenarios plays the files of testdata. The commands:
 //
 //	new [at-least-once] [interval=ms]      a machine
-//	join TASK [seq=N] TOPIC/P=OFFSET ...   a task
+//	join TASK [seq=N]                      a task
 //	work TASK TOPIC/P=OFFSET ... [sink]    the task has stepped up to there; sink: with effects to produce
 //	changelog                              sealing leaves records from now on
 //	tick MS | acked EPOCH [ERR] | answer [ERR] | compared [TASK=SEQ[/WRITER]]... [ERR]
-//	hurry | stop | revoke TASK... | lost TASK... | reject WHY
+//	hurry | stop | revoke TASK... | lost TASK... | retract WHY | reject WHY | bad-seal
 //
 // A command is followed by the actions that it caused and the machine's state.
 func TestScenarios(t *testing.T) {
@@ -81,16 +81,11 @@ func (s *stage) do(t *testing.T, d *datadriven.TestData, f []string) {
 		}
 		s.m, s.worked, s.records, s.reject = New(cfg), map[Task]map[cluster.TP]cluster.Offset{}, false, nil
 	case "join":
-		task, seq, at := args[0], int64(0), map[cluster.TP]int64{}
+		seq := int64(0)
 		for _, a := range args[1:] {
-			k, v, _ := strings.Cut(a, "=")
-			if k == "seq" {
-				seq = number(t, v)
-			} else {
-				at[partition(t, k)] = number(t, v)
-			}
+			seq = number(t, strings.TrimPrefix(a, "seq="))
 		}
-		s.m.Join(task, seq, at)
+		s.m.Join(args[0], seq)
 	case "work":
 		w := s.worked[args[0]]
 		if w == nil {
@@ -142,6 +137,8 @@ func (s *stage) do(t *testing.T, d *datadriven.TestData, f []string) {
 		s.m.Revoke(args...)
 	case "lost":
 		s.m.Lost(args...)
+	case "retract":
+		s.m.Retract(errors.New(strings.Join(args, " ")))
 	case "reject":
 		s.m.Reject(errors.New(strings.Join(args, " ")))
 	default:
@@ -208,9 +205,6 @@ func show(a Action) string {
 			return err.Error()
 		}
 		fmt.Fprintf(&b, " %s/%d=%d#%d", tp.Topic, tp.Partition, a.Offsets[tp].At, seq.Number)
-	}
-	for _, tp := range sortedTPs(a.Seek) {
-		fmt.Fprintf(&b, " %s/%d=%d", tp.Topic, tp.Partition, a.Seek[tp])
 	}
 	if a.Err != nil {
 		fmt.Fprintf(&b, ": %v", a.Err)

@@ -1,11 +1,6 @@
 package commit
 
-import (
-	"maps"
-	"slices"
-
-	"github.com/moldau/moldau/internal/cluster"
-)
+import "slices"
 
 func (m *Machine) emit(a Action) { m.out = append(m.out, a) }
 
@@ -126,9 +121,6 @@ func (m *Machine) done() {
 	for _, p := range e.parts {
 		t := m.tasks[p.Task]
 		t.committed = t.issued
-		for tp, pos := range p.Positions {
-			t.positions[tp] = pos.At
-		}
 	}
 	m.sealed = nil
 	m.failures, m.cause = 0, nil
@@ -151,13 +143,7 @@ func (m *Machine) undo() {
 	if m.failures > 1 {
 		m.restTill = m.now + backoff(m.failures-2)
 	}
-	seek := map[cluster.TP]int64{}
-	for id, t := range m.tasks {
-		if !slices.ContainsFunc(m.leaving, func(l leaving) bool { return l.task == id }) {
-			maps.Copy(seek, t.positions)
-		}
-	}
-	m.emit(Action{Kind: Undo, Epoch: first, Seek: seek})
+	m.emit(Action{Kind: Undo, Epoch: first})
 	m.releaseLeft()
 	m.phase = running
 	if m.err != nil {
