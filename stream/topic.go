@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"fmt"
 	"maps"
 	"time"
 
@@ -163,4 +164,32 @@ func (t Topic[K, V]) extract() func(*flow.Ctx, []byte, []byte, int64) (int64, er
 		}
 		return t.timestamps(record(c, k, v), utc(last)).UnixMilli(), nil
 	}
+}
+
+// Encode gives a record's bytes as a sink would write them, and its partition out of n; -1: the null key has none.
+// For tests and loaders; topologies use To.
+func Encode[K, V any](t Topic[K, V], r Record[K, V], n int32) (to int32, key, value []byte, err error) {
+	to = -1
+	if !r.KeyNull && !nullness[K]().of(r.Key) {
+		if key, err = t.key.Encode([]byte{}, r.Key); err != nil {
+			return 0, nil, nil, fmt.Errorf("encoding the key for topic %s: %w", t.name, err)
+		}
+		to = partition(key[:len(key)-t.tail], n)
+	}
+	if !r.Null && !nullness[V]().of(r.Value) {
+		if value, err = t.value.Encode([]byte{}, r.Value); err != nil {
+			return 0, nil, nil, fmt.Errorf("encoding the value for topic %s: %w", t.name, err)
+		}
+	}
+	if t.by != nil {
+		to = t.by(r.Key, r.Value, n)
+	}
+	return to, key, value, nil
+}
+
+// Decode reads a record of the topic. Time and headers are up to the caller.
+func Decode[K, V any](t Topic[K, V], key, value []byte) (Record[K, V], error) {
+	var c flow.Ctx
+	k, v, _ := decode(&c, 0, t.key, t.value, key, value)
+	return Record[K, V]{Key: k, Value: v, KeyNull: c.KeyNull, Null: c.Null}, c.Err
 }

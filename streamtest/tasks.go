@@ -1,0 +1,130 @@
+package streamtest
+
+import (
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/task"
+	"github.com/moldau/moldau/internal/tier"
+	"github.com/moldau/moldau/topology"
+)
+
+// running is one task at work.
+type running struct {
+	task    *task.Task
+	sub     *topology.Sub
+	sources []string // topics that have its partition
+	stores  map[string]flow.Store
+	out     []flow.Out // of the current epoch
+	since   int        // records since the last commit
+}
+
+// startTasks makes every store and task, and restores what was committed.
+func (d *Driver) startTasks() {
+	d.tb.Helper()
+	d.globals = map[string]flow.Store{}
+	for _, g := range d.topology.Globals {
+		s := d.open(g.Store, nil, 0, tier.NewMem())
+		for _, log := range d.topics[g.Topic.Name].logs {
+			d.must(s.Restore(log, int64(len(log))))
+		}
+		d.globals[g.Store.Spec.Name] = s
+	}
+	d.tasks = nil
+	for _, sub := range d.topology.Subs {
+		var most int32
+		for _, t := range sub.Sources {
+			most = max(most, d.topics[t.Full(d.config.app)].topic.Partitions)
+		}
+		for p := range most {
+			d.tasks = append(d.tasks, d.startTask(sub, p))
+		}
+	}
+}
+
+func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
+	d.tb.Helper()
+	r := &running{sub: sub, stores: map[string]flow.Store{}}
+	id := task.ID{Sub: sub.ID, Partition: partition}
+	db := d.disk(id)
+	for _, s := range sub.Stores {
+		var changelog *memTopic
+		if s.Topic != nil {
+			changelog = d.topics[s.Topic.Full(d.config.app)]
+		}
+		st := d.open(s, changelog, partition, db)
+		if changelog != nil {
+			log := changelog.logs[partition]
+			if from := max(st.Position(), 0); from < int64(len(log)) {
+				d.must(st.Restore(log[from:], int64(len(log))))
+			}
+		}
+		r.stores[s.Spec.Name] = st
+	}
+	c := task.Config{App: d.config.app, Sub: sub, Partition: partition, Stores: r.stores, Globals: d.globals,
+		Topics: d.lookup, Policy: d.config.policy, MaxIdle: d.config.maxIdle.Milliseconds(), Now: d.now,
+		Start: map[string]int64{}, Committed: map[string]string{}}
+	for _, t := range sub.Sources {
+		name := t.Full(d.config.app)
+		topic := d.topics[name]
+		if partition >= topic.topic.Partitions {
+			continue
+		}
+		r.sources = append(r.sources, name)
+		c.Start[name] = topic.committed[partition].Next
+		c.Committed[name] = topic.committed[partition].Metadata
+	}
+	c.Sources = r.sources
+	t, err := task.New(c)
+	d.must(err)
+	r.task = t
+	return r
+}
+
+// disk is the local state of a task.
+func (d *Driver) disk(id task.ID) *tier.Mem {
+	if d.disks[id] == nil {
+		d.disks[id] = tier.NewMem()
+	}
+	return d.disks[id]
+}
+
+func (d *Driver) open(s *topology.Store, changelog *memTopic, partition int32, db *tier.Mem) flow.Store {
+	d.tb.Helper()
+	env := flow.StoreEnv{Spec: s.Spec, Partition: partition}
+	var err error
+	env.Tier, err = db.Store(s.Spec.Name, tier.Expect{})
+	d.must(err)
+	if changelog != nil {
+		env.Changelog = &changelog.topic
+	}
+	st, err := s.Spec.New(env)
+	d.must(err)
+	return st
+}
+
+func (d *Driver) stopTasks() {
+	for _, r := range d.tasks {
+		d.must(r.task.Close())
+		for _, s := range r.sub.Stores {
+			d.must(r.stores[s.Spec.Name].Close())
+		}
+	}
+	for _, g := range d.topology.Globals {
+		d.must(d.globals[g.Store.Spec.Name].Close())
+	}
+	d.tasks = nil
+	for id, db := range d.disks {
+		if d.config.warm {
+			d.must(db.Flush(d.now))
+			d.disks[id] = db.Crash()
+		} else {
+			delete(d.disks, id)
+		}
+	}
+}
+
+func (d *Driver) must(err error) {
+	d.tb.Helper()
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+}
