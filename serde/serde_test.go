@@ -2,7 +2,9 @@ package serde_test
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/quick"
@@ -186,5 +188,45 @@ func exact[T any](t *testing.T, s serde.Serde[T], b []byte) {
 	}
 	if again, err := s.Encode(nil, v); err != nil || string(again) != string(b) {
 		t.Errorf("%T: %q was read as %v, which is written as %q (%v)", s, b, v, again, err)
+	}
+}
+
+// TestJSONIsEncodingJSON holds the options to their word where the two versions of encoding/json differ.
+func TestJSONIsEncodingJSON(t *testing.T) {
+	type inner struct {
+		N int `json:"n,omitempty"`
+	}
+	type value struct {
+		Markup string         `json:"markup"`
+		Slice  []int          `json:"slice"`
+		Map    map[string]any `json:"map"`
+		Bytes  [3]byte        `json:"bytes"`
+		Omit   bool           `json:"omit,omitempty"`
+		Inner  *inner         `json:"inner"`
+		Any    any
+	}
+	for _, v := range []value{
+		{},
+		{Markup: "<a&b>\u2028", Slice: []int{}, Map: map[string]any{"z": 1.5, "a": nil}, Inner: &inner{}, Any: []any{"x", 1e21}},
+		{Markup: "not \xff UTF-8", Inner: &inner{7}},
+	} {
+		want, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := serde.JSON[value]().Encode([]byte("before "), v)
+		if err != nil || string(got) != "before "+string(want) {
+			t.Errorf("got %s (%v), want %s", got, err, want)
+		}
+		var back value
+		if err := json.Unmarshal(want, &back); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := serde.JSON[value]().Decode(want); err != nil || !reflect.DeepEqual(again, back) {
+			t.Errorf("%s is read as %+v (%v), want %+v", want, again, err, back)
+		}
+	}
+	if v, err := serde.JSON[value]().Decode([]byte(`{"MARKUP":"any case","unknown":1,"omit":true,"omit":false}`)); err != nil || v.Markup != "any case" || v.Omit {
+		t.Errorf("read as %+v (%v)", v, err)
 	}
 }
