@@ -11,23 +11,20 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE ?= . ./internal/... ./serde/... ./state/... ./stream/... ./streamtest/... ./topology/... ./window/...
 # How long each fuzz target runs.
 FUZZTIME ?= 10s
+# How often verify kills the application.
+KILLS ?= 20
 # Records per second of the demo, slow enough to watch.
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race lint fuzz bench verify kafka-test clean
+.PHONY: help demo test race lint fuzz bench verify kafka-test kafka-verify clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ' ## ' '/^[a-z-]+:.*## /{sub(/:.*/, "", $$1); printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## real flights on the bundled broker, to watch in a browser; Ctrl-C stops, a second run continues (RATE=5000)
-	@go build -o $(BIN)/flights ./examples/flights
+demo: flights ## real flights on the bundled broker, to watch in a browser; Ctrl-C stops, a second run continues (RATE=5000)
 	@exec $(BIN)/flights -rate $(RATE) $(ARGS)
-
-build: ## the binaries, into bin/
-	@mkdir -p $(BIN)
-	go build -o $(BIN)/ ./cmd/... ./examples/...
 
 test: ## every test, 5 minutes at most
 	go test -timeout 5m ./...
@@ -44,14 +41,24 @@ lint: ## gofmt, vet, staticcheck, and the house rules of internal/lint
 fuzz: ## every fuzz target in turn (FUZZTIME=10s each)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## throughput, CPU and state size beside a hand-written loop
-	go run ./benchmarks $(ARGS)
+bench: ## CPU, throughput and state beside a hand-written loop, medians of several runs (ARGS='-help')
+	@go build -o $(BIN)/benchmarks ./benchmarks
+	@$(BIN)/benchmarks $(ARGS)
 
-verify: ## flights, killed at random and checked record by record
-	go run ./examples/flights/verify $(ARGS)
+verify: flights ## flights killed KILLS=20 times, then every record checked; and the check shown to catch doubling
+	$(BIN)/verify -run $(BIN)/flights -kills $(KILLS) $(ARGS)
+	$(BIN)/verify -run $(BIN)/flights -kills $(KILLS) -guarantee at-least-once -expect doubled $(ARGS)
 
-kafka-test: ## the tests that need Apache Kafka, against one fetched from Maven; needs mvn and a JDK
+kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a JDK and mvn
 	@scripts/kafka/run.sh go test -count=1 -timeout 8m -run Kafka ./internal/cluster/... .
+
+kafka-verify: flights ## verify on Apache Kafka
+	@scripts/kafka/run.sh sh -c '$(BIN)/verify -run $(BIN)/flights -kills $(KILLS) -brokers $$MOLDAU_KAFKA $(ARGS)'
 
 clean: ## remove bin/
 	rm -rf $(BIN)
+
+.PHONY: flights
+flights:
+	@go build -o $(BIN)/flights ./examples/flights
+	@go build -o $(BIN)/verify ./examples/flights/verify
