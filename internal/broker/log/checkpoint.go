@@ -1,0 +1,267 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A checkpoint is taken while others write. It need not show one moment: replaying the write-ahead log from where the
+// checkpoint began brings what it recorded early up to date and passes over what it recorded late. It must not show
+// anything that is not durable, though, nor may a file go that the last durable checkpoint names.
+
+const checkpointName = "checkpoint"
+
+// walGrown is about how many bytes the write-ahead log has gained since the last checkpoint.
+func (l *Log) walGrown() int64 {
+	now, then := lsn(l.published.Load()), lsn(l.checkpointed.Load())
+	return int64(now.file()-then.file())*l.o.WALBytes + now.off() - then.off()
+}
+
+// Checkpoint brings everything into segments, so that the next start has nothing to replay and files nobody needs are
+// deleted. The log does this by itself now and then.
+func (l *Log) Checkpoint() error {
+	reply := make(chan error, 1)
+	select {
+	case l.checkpointNow <- reply:
+	case <-l.stopFlush:
+		return ErrClosed
+	}
+	return <-reply
+}
+
+// checkpoint records the state and lets go of what came before. Only the flusher calls it; last is for Close, when
+// nobody writes any more.
+func (l *Log) checkpoint(last bool) error {
+	from := lsn(l.published.Load())
+	changed := l.changed.Swap(false)
+	if from == lsn(l.checkpointed.Load()) && !changed && (!last || l.clean) {
+		return nil
+	}
+	if err := l.takeCheckpoint(from, last); err != nil {
+		l.changed.Store(l.changed.Load() || changed)
+		return fmt.Errorf("checkpoint in %s: %w", l.o.Dir, err)
+	}
+	return nil
+}
+
+func (l *Log) takeCheckpoint(from lsn, last bool) error {
+	s := state{from: from, clean: last, epoch: l.epoch, bootID: l.o.BootID}
+	parts, states := l.orderedState()
+	s.table = l.table.clone()
+	// What the states count on must be visible to be flushed.
+	if err := l.settle(last); err != nil {
+		return err
+	}
+	now := l.o.Now().UnixMilli()
+	for _, p := range parts {
+		p.trim(now)
+	}
+	garbage := l.takeGarbage(now, last)
+	if err := l.recordSegments(&s, parts, states); err != nil {
+		l.keepGarbage(garbage)
+		return err
+	}
+	// Flushing went on meanwhile; what the segments are said to hold must not get lost from the write-ahead log.
+	err := l.settle(last)
+	if err == nil {
+		err = l.writeCheckpoint(&s)
+	}
+	if err != nil {
+		l.keepGarbage(garbage)
+		return err
+	}
+	l.clean = last
+	l.checkpointed.Store(uint64(from))
+	upTo := from
+	if last {
+		upTo = makeLSN(from.file()+1, 0)
+	}
+	return errors.Join(l.wal.release(upTo), l.removeGarbage(garbage))
+}
+
+// orderedState copies what order decides, of each partition with anything to say.
+func (l *Log) orderedState() ([]*Partition, []partState) {
+	l.mu.Lock()
+	all := slices.Collect(maps.Values(l.parts))
+	l.mu.Unlock()
+	slices.SortFunc(all, func(a, b *Partition) int { return compareIDs(a.id, b.id) })
+	parts := all[:0]
+	var states []partState
+	for _, p := range all {
+		l.mu.Lock()
+		if p.end > 0 {
+			ps := partState{id: p.id, end: p.end, epochs: slices.Clone(p.epochs)}
+			if len(p.producers) > 0 {
+				ps.producers = make(map[int64]producer, len(p.producers))
+				for pid, s := range p.producers {
+					ps.producers[pid] = *s
+				}
+			}
+			parts = append(parts, p)
+			states = append(states, ps)
+		}
+		l.mu.Unlock()
+	}
+	return parts, states
+}
+
+// settle waits until what was queued so far is durable and visible. The committer may be waiting for the flusher
+// meanwhile, which is who calls this.
+func (l *Log) settle(last bool) error {
+	if last {
+		return l.syncWAL()
+	}
+	done := l.barrier()
+	for {
+		select {
+		case err := <-done:
+			if err == nil && l.o.Durability != Sync && l.wal.behind() {
+				err = l.syncNow()
+			}
+			return err
+		case <-l.flushNow:
+			err := l.flushDirty()
+			select {
+			case l.flushed <- err:
+			default:
+			}
+		}
+	}
+}
+
+// recordSegments flushes what the states count on, notes where the bytes are, and makes them durable.
+func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) error {
+	var unsynced []*segment
+	var dirs []*Partition
+	for i, p := range parts {
+		if err := p.flush(states[i].end); err != nil {
+			return err
+		}
+		ps := states[i]
+		p.mu.Lock()
+		if p.gone {
+			p.mu.Unlock()
+			continue
+		}
+		ps.logStart, ps.flushed, ps.cleaned, ps.compacted = p.logStart, p.flushed, p.cleaned, p.compacted
+		for _, a := range p.txns.aborted {
+			if a.marker < ps.end {
+				ps.aborted = append(ps.aborted, a)
+			}
+		}
+		for _, seg := range p.segs {
+			if seg.unsynced {
+				unsynced = append(unsynced, seg)
+				seg.unsynced = false
+			}
+			ps.segs = append(ps.segs, segState{
+				base: seg.base, size: seg.size, next: seg.next, maxTS: seg.maxTS, created: seg.created,
+				horizon: seg.horizon, gen: seg.gen, sealed: seg.sealed,
+			})
+		}
+		if p.newFiles {
+			dirs = append(dirs, p)
+			p.newFiles = false
+		}
+		p.mu.Unlock()
+		s.parts = append(s.parts, ps)
+	}
+	var err error
+	for _, seg := range unsynced {
+		err = errors.Join(err, l.syncSegment(seg))
+	}
+	for _, p := range dirs {
+		err = errors.Join(err, l.syncPartitionDir(p))
+	}
+	if err != nil {
+		// The kernel may have dropped what it could not write; the write-ahead log still has it.
+		l.fail(nil, err, true)
+	}
+	return err
+}
+
+func (p *Partition) isGone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
+}
+
+func (l *Log) syncSegment(s *segment) error {
+	o := l.files.ifOpen(s)
+	if o == nil {
+		f, err := l.fs.OpenReadWrite(s.path(), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.SyncData(), f.Close())
+	}
+	defer l.files.put(o)
+	if err := o.f.SyncData(); err != nil {
+		return fmt.Errorf("sync %s: %w", s.path(), err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.index.save(l.fs, s.indexPath()) // without it the next start reads the segment
+	return nil
+}
+
+func (l *Log) syncPartitionDir(p *Partition) error {
+	if err := syncDir(l.fs, p.dir()); err != nil && !p.isGone() {
+		return err
+	}
+	return nil
+}
+
+// writeCheckpoint replaces the checkpoint file.
+func (l *Log) writeCheckpoint(s *state) error {
+	b := s.encode()
+	path := l.fs.PathJoin(l.o.Dir, checkpointName)
+	if err := writeFile(l.fs, path+".tmp", b); err != nil {
+		return err
+	}
+	if err := l.fs.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	if err := syncDir(l.fs, l.o.Dir); err != nil {
+		return err
+	}
+	l.checkpointEvery.Store(max(2*l.o.WALBytes, 4*int64(len(b))))
+	return nil
+}
+
+// writeFile writes a file and syncs it, not its directory.
+func writeFile(fs vfs.FS, path string, b []byte) error {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// trim lets go of segments nobody can read any more, and seals what is due.
+func (p *Partition) trim(now int64) {
+	c := p.cfg.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for n < len(p.segs) && p.segs[n].next <= p.logStart && p.segs[n].next > p.segs[n].base {
+		n++
+	}
+	if n > 0 {
+		p.log.discardFiles(p.segs[:n:n], now+c.FileDeleteDelayMS)
+		p.segs = slices.Delete(slices.Clone(p.segs), 0, n)
+	}
+	if len(p.segs) > 0 {
+		if s := p.segs[len(p.segs)-1]; s.size > 0 && now-s.created >= c.SegmentMS {
+			s.sealed = true
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package log
+
+// maxGroup bounds the bytes written, and synced, at once.
+const maxGroup = 4 << 20
+
+// commitLoop is the one goroutine that writes: it takes all that has queued up while it wrote and synced what came
+// before, so the more callers wait the more share a sync, and nobody waits for a timer.
+func (l *Log) commitLoop() {
+	defer close(l.commitDone)
+	for stop := false; !stop; {
+		select {
+		case <-l.queued:
+		case <-l.stopCommit:
+			stop = true // nothing is queued any more, but something may be left
+		}
+		l.mu.Lock()
+		group := l.queue
+		l.queue = nil
+		l.mu.Unlock()
+		for len(group) > 0 {
+			if err := l.awaitFlusher(); err != nil {
+				l.fail(group, err, false)
+				break
+			}
+			n, fatal, err := l.writeGroup(group)
+			if err != nil {
+				l.fail(group, err, fatal)
+				break
+			}
+			l.publish(group[:n])
+			group = group[n:]
+		}
+	}
+}
+
+// writeGroup writes as many entries of q as fit, and syncs them if one of them wants it. A failed sync is fatal: nobody
+// knows what the disk holds.
+func (l *Log) writeGroup(q []*entry) (n int, fatal bool, err error) {
+	l.mu.Lock()
+	err = l.failed
+	l.mu.Unlock()
+	if err != nil {
+		return 0, true, err
+	}
+	w := &l.wal
+	// The first group after a start is synced always: it shows the next start that this one wrote.
+	sync := !l.begun
+	for n == 0 {
+		frames := false
+		for n < len(q) && len(w.buf) < maxGroup {
+			e := q[n]
+			if !e.empty() {
+				if !w.add(e.now, e.encode) {
+					break
+				}
+				frames = true
+			}
+			sync = sync || e.sync && l.o.Durability == Sync
+			n++
+		}
+		if n > 0 && !frames {
+			break
+		}
+		if n == 0 {
+			if err := w.write(); err != nil {
+				return 0, false, err
+			}
+			if err := w.rotate(q[0].now); err != nil {
+				return 0, false, err
+			}
+		}
+	}
+	if err := w.write(); err != nil {
+		return 0, false, err
+	}
+	if sync && w.behind() {
+		if err := l.syncWAL(); err != nil {
+			return 0, true, err
+		}
+		l.begun = true
+	}
+	return n, false, nil
+}
+
+// empty says that e has nothing to write and only waits for what was queued before it.
+func (e *entry) empty() bool {
+	return len(e.batches) == 0 && len(e.puts) == 0 && e.start == nil && e.drop == nil
+}
+
+func (e *entry) encode(b []byte) []byte {
+	for i := range e.batches {
+		b = appendBatchItem(b, e.batches[i].p.id, e.batches[i].data)
+	}
+	for i := range e.puts {
+		b = appendPutItem(b, &e.puts[i])
+	}
+	if e.start != nil {
+		b = appendLogStartItem(b, e.start.id, e.offset)
+	}
+	if e.drop != nil {
+		b = appendDropItem(b, e.drop.id)
+	}
+	return b
+}
+
+// publish makes written entries visible and tells those who wait.
+func (l *Log) publish(group []*entry) {
+	fresh := l.fresh[:0]
+	for _, e := range group {
+		for i := range e.batches {
+			o := &e.batches[i]
+			o.p.publish(o)
+			fresh = append(fresh, cachedAt{o.p, int64(len(o.data)) + overhead})
+		}
+		l.table.apply(e.puts)
+		if e.start != nil {
+			e.start.setLogStart(e.offset)
+		}
+		if e.drop != nil {
+			l.remove(e.drop)
+		}
+	}
+	l.budget.add(fresh)
+	clear(fresh)
+	l.fresh = fresh
+	l.published.Store(uint64(l.wal.position()))
+	for _, e := range group {
+		e.done(nil)
+	}
+	l.budget.evict(l.o.CacheBytes)
+	l.wakeFlusher()
+}
+
+// publish makes one batch visible.
+func (p *Partition) publish(o *ordered) {
+	p.mu.Lock()
+	n := int64(len(o.data))
+	stable := p.stable()
+	p.tail.push(cached{base: o.h.base, last: o.h.last(), pos: p.pos, ts: o.h.maxTS, data: o.data})
+	p.pos += n
+	p.see(o)
+	p.wake(p.stable() != stable)
+	fresh := !p.dirty
+	p.dirty = true
+	p.mu.Unlock()
+	p.log.budget.unflushed.Add(n)
+	if fresh {
+		p.log.markDirty(p)
+	}
+}
+
+// see moves the high watermark behind a batch. With p.mu held.
+func (p *Partition) see(o *ordered) {
+	p.hw = o.h.next()
+	switch {
+	case o.end.is:
+		p.txns.end(o.h.pid, o.h.base, p.hw, o.end.commit)
+	case o.h.txn():
+		p.txns.data(o.h.pid, o.h.base)
+	}
+}
+
+func (p *Partition) setLogStart(offset int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if offset <= p.logStart {
+		return
+	}
+	p.logStart = offset
+	p.txns.dropBelow(offset)
+	p.wake(true)
+}
+
+// remove forgets a deleted partition. Its files go with the next checkpoint.
+func (l *Log) remove(p *Partition) {
+	l.mu.Lock()
+	delete(l.parts, p.id)
+	l.mu.Unlock()
+	p.mu.Lock()
+	p.gone = true
+	l.budget.unflushed.Add(-(p.pos - p.flushPos))
+	p.flushed, p.flushPos = p.hw, p.pos
+	p.tail = tail{}
+	segs := p.segs
+	p.segs = nil
+	p.wake(true)
+	p.mu.Unlock()
+	l.discard(p.dir(), segs)
+}
+
+// fail gives up on q, and on all that was queued meanwhile because it may build on q: what ordering changed is undone.
+func (l *Log) fail(q []*entry, err error, fatal bool) {
+	l.mu.Lock()
+	if fatal && l.failed == nil {
+		l.failed = err
+		l.logger.Error("broker log: nothing more is written until it is opened again; reads go on", "dir", l.o.Dir, "error", err)
+	}
+	q = append(q, l.queue...)
+	l.queue = nil
+	for i := len(q) - 1; i >= 0; i-- {
+		q[i].undo()
+	}
+	l.mu.Unlock()
+	err = storageError(err)
+	for _, e := range q {
+		e.done(err)
+	}
+}
+
+// barrier waits until everything queued so far is durable and visible.
+func (l *Log) barrier() <-chan error {
+	done := make(chan error, 1)
+	l.mu.Lock()
+	if l.failed != nil {
+		done <- l.failed
+	} else {
+		l.enqueue(&entry{sync: true, done: func(err error) { done <- err }})
+	}
+	l.mu.Unlock()
+	return done
+}

@@ -1,0 +1,67 @@
+package log
+
+import (
+	"errors"
+)
+
+// garbage is files nobody reads any more. They go once a checkpoint without them is durable.
+type garbage struct {
+	segs  []*segment
+	dir   string // of a deleted partition
+	after int64  // wall clock in ms
+}
+
+// discard lets go of a deleted partition.
+func (l *Log) discard(dir string, segs []*segment) {
+	l.garbageMu.Lock()
+	l.garbage = append(l.garbage, garbage{segs: segs, dir: dir})
+	l.garbageMu.Unlock()
+	l.changed.Store(true)
+}
+
+// discardFiles lets go of segments.
+func (l *Log) discardFiles(segs []*segment, after int64) {
+	l.garbageMu.Lock()
+	l.garbage = append(l.garbage, garbage{segs: segs, after: after})
+	l.garbageMu.Unlock()
+	l.changed.Store(true)
+}
+
+// takeGarbage takes what is due out of the list.
+func (l *Log) takeGarbage(now int64, all bool) []garbage {
+	l.garbageMu.Lock()
+	defer l.garbageMu.Unlock()
+	var due, later []garbage
+	for _, g := range l.garbage {
+		if all || g.after <= now {
+			due = append(due, g)
+		} else {
+			later = append(later, g)
+		}
+	}
+	l.garbage = later
+	return due
+}
+
+func (l *Log) keepGarbage(g []garbage) {
+	l.garbageMu.Lock()
+	l.garbage = append(l.garbage, g...)
+	l.garbageMu.Unlock()
+}
+
+// removeGarbage deletes the files. What fails is tried again by the next unclean start, and costs space only.
+func (l *Log) removeGarbage(due []garbage) error {
+	var errs []error
+	for _, g := range due {
+		for _, s := range g.segs {
+			l.files.drop(s)
+			if g.dir == "" {
+				errs = append(errs, removeIfThere(l.fs, s.path()), removeIfThere(l.fs, s.indexPath()))
+			}
+		}
+		if g.dir != "" {
+			errs = append(errs, l.fs.RemoveAll(g.dir))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,107 @@
+package log
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// janitorEvery is how often retention and compaction look for work, and producers expire.
+const janitorEvery = time.Minute
+
+// janitor is the goroutine that keeps house. What it does is safe at any time and never urgent.
+func (l *Log) janitor(ctx context.Context) {
+	defer close(l.janitorDone)
+	tick := time.NewTicker(janitorEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		l.ExpireProducers()
+		if err := l.Retain(); err != nil {
+			l.logger.Warn("broker log: retention failed, it is tried again", "dir", l.o.Dir, "error", err)
+		}
+	}
+}
+
+func (l *Log) all() []*Partition {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]*Partition, 0, len(l.parts))
+	for _, p := range l.parts {
+		if p.attached && !p.dropped {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Partition) int { return compareIDs(a.id, b.id) })
+	return list
+}
+
+// ExpireProducers forgets producers that have written nothing for Options.ProducerExpiry and have no open transaction.
+// The log does this by itself now and then.
+func (l *Log) ExpireProducers() {
+	before := l.o.Now().UnixMilli() - l.o.ProducerExpiry.Milliseconds()
+	for _, p := range l.all() {
+		l.mu.Lock()
+		for pid, s := range p.producers {
+			if s.txnFirst < 0 && s.written <= before {
+				delete(p.producers, pid)
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// Retain raises the first offsets of partitions as their retention by time and size says. The log does this by itself
+// now and then.
+func (l *Log) Retain() error {
+	now := l.o.Now().UnixMilli()
+	for _, p := range l.all() {
+		to := p.expired(now)
+		if to < 0 {
+			continue
+		}
+		if err := p.advance(to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expired returns the offset below which whole segments are due to go; -1 if none are.
+func (p *Partition) expired(now int64) int64 {
+	c := p.cfg.Load()
+	if !c.Delete {
+		return -1
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	over := int64(0)
+	if c.RetentionBytes >= 0 {
+		over = p.size() - c.RetentionBytes
+	}
+	to := int64(-1)
+	for i, s := range p.segs {
+		if s.next <= p.logStart {
+			over -= s.size
+			continue
+		}
+		written := s.maxTS
+		if written < 0 {
+			written = s.created
+		}
+		byTime := c.RetentionMS >= 0 && now-written > c.RetentionMS
+		// By size only what leaves at least as much as was promised, and never what still grows.
+		bySize := c.RetentionBytes >= 0 && over >= s.size && i < len(p.segs)-1
+		// Nor what is not wholly visible, nor what grows and has batches in memory that may be younger.
+		if s.next > p.hw || !byTime && !bySize || i == len(p.segs)-1 && p.hw > p.flushed {
+			break
+		}
+		over -= s.size
+		to = s.next
+	}
+	return to
+}

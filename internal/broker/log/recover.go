@@ -1,0 +1,232 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	lockName   = "lock"
+	formatName = "format"
+	format     = "moldau broker log 1\n"
+)
+
+// open locks the directory, reads the checkpoint and replays what was written behind it.
+func (l *Log) open() error {
+	fs, dir := l.fs, l.o.Dir
+	if err := fs.MkdirAll(l.wal.dir, 0o755); err != nil {
+		return err
+	}
+	if err := fs.MkdirAll(fs.PathJoin(dir, "partitions"), 0o755); err != nil {
+		return err
+	}
+	var err error
+	if l.lock, err = fs.Lock(fs.PathJoin(dir, lockName)); err != nil {
+		return fmt.Errorf("open the broker's log in %s: %w by another process; stop that one or use another directory (%w)", dir, ErrLocked, err)
+	}
+	if err := l.checkFormat(); err != nil {
+		return err
+	}
+	s, err := l.readCheckpoint()
+	if err != nil {
+		return err
+	}
+	nums, err := walFiles(fs, l.wal.dir)
+	if err != nil {
+		return err
+	}
+	chain, err := l.walChain(nums, s.from)
+	if err != nil {
+		return err
+	}
+	l.epoch = s.epoch
+	sameBoot := s.bootID != "" && s.bootID == l.o.BootID
+	for _, c := range chain {
+		l.epoch = max(l.epoch, c.header.epoch)
+		sameBoot = c.header.bootID != "" && c.header.bootID == l.o.BootID
+	}
+	l.restore(s)
+	end, err := l.replay(chain, s.from)
+	if err != nil {
+		return err
+	}
+	l.recovered.Clean = s.clean && len(chain) == 0
+	l.recovered.MayHaveLost = !l.recovered.Clean && !sameBoot
+	if l.recovered.MayHaveLost {
+		l.epoch++
+	}
+	for _, p := range l.parts {
+		p.beginEpoch(l.epoch, p.end)
+	}
+	l.clean = l.recovered.Clean
+	l.checkpointed.Store(uint64(s.from))
+	l.published.Store(uint64(end))
+	l.changed.Store(!l.clean)
+	l.wal.synced, l.wal.end = end, end
+	l.wal.header = walHeader{prevEnd: end, epoch: l.epoch, bootID: l.o.BootID}
+	l.wal.nextNum = s.from.file() + 1
+	for _, n := range nums {
+		l.wal.nextNum = max(l.wal.nextNum, n+1)
+	}
+	if err := l.tidyWAL(nums, chain, s.from); err != nil {
+		return err
+	}
+	if !l.clean {
+		if err := l.tidyPartitions(); err != nil {
+			return err
+		}
+		l.logger.Info("broker log: recovered", "dir", dir, "frames", l.recovered.Frames, "bytes", l.recovered.Bytes, "power_loss_possible", l.recovered.MayHaveLost)
+	}
+	// Every directory made above must be there after a power loss. The one above may not be ours to open.
+	_ = syncDir(fs, fs.PathDir(dir))
+	return errors.Join(syncDir(fs, l.wal.dir), syncDir(fs, dir))
+}
+
+func (l *Log) checkFormat() error {
+	path := l.fs.PathJoin(l.o.Dir, formatName)
+	b, err := readFile(l.fs, path)
+	switch {
+	case oserror.IsNotExist(err):
+		if err := writeFile(l.fs, path+".tmp", []byte(format)); err != nil {
+			return err
+		}
+		return l.fs.Rename(path+".tmp", path)
+	case err != nil:
+		return err
+	case string(b) != format:
+		return fmt.Errorf("open the broker's log: %w: %s says %.64q, this version knows %q; use the version that wrote it, or another directory", ErrFormat, path, b, format)
+	}
+	return nil
+}
+
+// readCheckpoint returns an empty state where there is no checkpoint.
+func (l *Log) readCheckpoint() (*state, error) {
+	path := l.fs.PathJoin(l.o.Dir, checkpointName)
+	b, err := readFile(l.fs, path)
+	if oserror.IsNotExist(err) {
+		return &state{from: makeLSN(0, 0), clean: true, bootID: l.o.BootID}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeState(b)
+	if err != nil {
+		return nil, fmt.Errorf("open the broker's log: %s: %w (restore the directory from a copy, or begin with another one)", path, err)
+	}
+	return s, nil
+}
+
+func readFile(fs vfs.FS, path string) ([]byte, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}
+
+// restore makes the partitions and the table of a checkpoint.
+func (l *Log) restore(s *state) {
+	l.table.kinds = s.table
+	for _, m := range s.table {
+		for key, value := range m {
+			l.table.size += int64(len(key) + len(value))
+		}
+	}
+	for i := range s.parts {
+		ps := &s.parts[i]
+		p := l.partition(ps.id)
+		p.end, p.epochs = ps.end, ps.epochs
+		p.producers = make(map[int64]*producer, len(ps.producers))
+		for pid, q := range ps.producers {
+			p.producers[pid] = &q
+			if q.txnFirst >= 0 {
+				p.txns.open = append(p.txns.open, openTxn{pid, q.txnFirst})
+			}
+		}
+		slices.SortFunc(p.txns.open, func(a, b openTxn) int { return int(a.first - b.first) })
+		p.txns.aborted = ps.aborted
+		p.logStart, p.hw, p.flushed, p.cleaned, p.compacted = ps.logStart, ps.end, ps.flushed, ps.cleaned, ps.compacted
+		for _, ss := range ps.segs {
+			p.segs = append(p.segs, &segment{
+				p: p, base: ss.base, gen: ss.gen, size: ss.size, next: ss.next, maxTS: ss.maxTS,
+				created: ss.created, horizon: ss.horizon, sealed: ss.sealed,
+			})
+		}
+	}
+}
+
+// tidyWAL removes the files of the write-ahead log nobody needs, and finds the spare.
+func (l *Log) tidyWAL(nums []uint32, chain []walFile, from lsn) error {
+	names, err := l.fs.List(l.wal.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		switch num, ok := walNumber(name); {
+		case ok && slices.ContainsFunc(chain, func(c walFile) bool { return c.num == num }):
+			l.wal.live = append(l.wal.live, num)
+		case name == walSpare:
+			info, err := l.fs.Stat(l.wal.path(name))
+			if err != nil {
+				return err
+			}
+			l.wal.spare = info.Size() == l.wal.fileSize
+		default:
+			if err := removeIfThere(l.fs, l.wal.path(name)); err != nil {
+				return err
+			}
+		}
+	}
+	slices.Sort(l.wal.live)
+	return nil
+}
+
+// tidyPartitions removes files a crash left that no checkpoint names, and indexes that may be torn.
+func (l *Log) tidyPartitions() error {
+	root := l.fs.PathJoin(l.o.Dir, "partitions")
+	dirs, err := l.fs.List(root)
+	if err != nil {
+		return err
+	}
+	known := make(map[string]*Partition, len(l.parts))
+	for _, p := range l.parts {
+		known[l.fs.PathBase(p.dir())] = p
+	}
+	for _, d := range dirs {
+		dir := l.fs.PathJoin(root, d)
+		p := known[d]
+		if p == nil || len(p.segs) == 0 {
+			if err := l.fs.RemoveAll(dir); err != nil {
+				return err
+			}
+			continue
+		}
+		keep := make(map[string]bool, len(p.segs))
+		for _, s := range p.segs {
+			keep[s.name()] = true
+		}
+		last := p.segs[len(p.segs)-1]
+		files, err := l.fs.List(dir)
+		if err != nil {
+			return err
+		}
+		for _, name := range files {
+			stem, isIndex := strings.CutSuffix(name, ".index")
+			stem = strings.TrimSuffix(stem, ".log")
+			if keep[stem] && !(isIndex && l.recovered.MayHaveLost && stem == last.name()) {
+				continue
+			}
+			if err := removeIfThere(l.fs, l.fs.PathJoin(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package log
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// walFile is a file of the write-ahead log that was begun.
+type walFile struct {
+	num    uint32
+	header walHeader
+}
+
+// walChain finds the files that continue a checkpoint taken at from, oldest first. Each file's header says where the
+// one before ends, so the newest file leads back to the checkpoint.
+func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
+	var chain []walFile
+	next := lsn(0) // what the file looked for ends with
+	for i := len(nums) - 1; i >= 0; i-- {
+		num := nums[i]
+		if num < from.file() {
+			break
+		}
+		if len(chain) > 0 && num != next.file() {
+			continue // written behind a loss that was accepted since, or before it
+		}
+		h, ok, err := l.readWALHeader(num)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			if len(chain) > 0 {
+				return nil, l.walCorrupt(makeLSN(num, 0), "the file has no header, but a later one continues it")
+			}
+			// Made, but nothing that counts was written to it?
+			buf, err := l.readWAL(num, nil)
+			if err != nil {
+				return nil, err
+			}
+			synced, err := l.lastSynced(buf, makeLSN(num, 0), []walFile{{num: num}})
+			if err != nil {
+				return nil, err
+			}
+			if synced > makeLSN(num, 0) && !l.o.AllowTruncate {
+				return nil, l.walCorrupt(makeLSN(num, 0), "the file has no header, but frames that were synced")
+			}
+			continue
+		}
+		chain = append(chain, walFile{num, h})
+		next = h.prevEnd
+		if num == from.file() {
+			next = from
+			break
+		}
+		if next == from {
+			break // the file the checkpoint was taken in may be gone
+		}
+	}
+	slices.Reverse(chain)
+	if len(chain) > 0 && next != from {
+		if !l.o.AllowTruncate {
+			return nil, l.walCorrupt(next, "the file is missing, but a later one continues it")
+		}
+		chain = nil
+	}
+	return chain, nil
+}
+
+func (l *Log) readWALHeader(num uint32) (h walHeader, ok bool, err error) {
+	f, err := l.fs.Open(l.wal.path(walName(num)))
+	if err != nil {
+		return h, false, err
+	}
+	defer f.Close()
+	b := make([]byte, 512)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return h, false, err
+	}
+	fr, ok := parseFrame(b[:n], makeLSN(num, 0))
+	if !ok || len(fr.body) == 0 || item(fr.body[0]) != itemHeader {
+		return h, false, nil
+	}
+	d := decoder{b: fr.body[1:]}
+	h = d.header()
+	return h, !d.bad, nil
+}
+
+func (l *Log) walCorrupt(at lsn, what string) error {
+	return fmt.Errorf("open the broker's log: %s: %w: %s; bytes that had been synced are not what was written. Restore the directory from a copy, or open it with AllowTruncate (moldau broker -allow-truncate) to lose everything written behind that place",
+		l.wal.path(at.String()), ErrCorrupt, what)
+}
+
+// replay applies the frames from on, and returns where the log ends: at the first bad frame, if nothing behind it
+// was synced.
+func (l *Log) replay(chain []walFile, from lsn) (lsn, error) {
+	r := replayer{l: l, missing: map[PartitionID]int64{}}
+	end := from
+	var buf []byte
+	for i, c := range chain {
+		var err error
+		if buf, err = l.readWAL(c.num, buf); err != nil {
+			return 0, err
+		}
+		at := makeLSN(c.num, 0)
+		if c.num == from.file() {
+			at = from
+		}
+		stop := lsn(0)
+		if i+1 < len(chain) {
+			stop = chain[i+1].header.prevEnd
+		}
+		for at != stop {
+			if at.off() > int64(len(buf)) {
+				break
+			}
+			fr, ok := parseFrame(buf[at.off():], at)
+			if !ok {
+				break
+			}
+			if err := r.frame(&fr, at); err != nil {
+				return 0, err
+			}
+			at += lsn(fr.size)
+		}
+		end = at
+		if at == stop {
+			continue
+		}
+		synced, err := l.lastSynced(buf, at, chain[i:])
+		if err != nil {
+			return 0, err
+		}
+		if synced > at {
+			if !l.o.AllowTruncate {
+				return 0, l.walCorrupt(at, fmt.Sprintf("no frame, but later frames say that everything below %s was synced", synced))
+			}
+			l.logger.Error("broker log: everything behind a corrupt frame is given up, as AllowTruncate says", "file", l.wal.path(walName(at.file())), "offset", at.off())
+		}
+		break
+	}
+	return end, r.finish()
+}
+
+func (l *Log) readWAL(num uint32, buf []byte) ([]byte, error) {
+	f, err := l.fs.Open(l.wal.path(walName(num)))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if n := int(info.Size()); cap(buf) < n {
+		buf = make([]byte, n)
+	} else {
+		buf = buf[:n]
+	}
+	n, err := f.ReadAt(buf, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.wal.path(walName(num)), err)
+	}
+	return buf[:n], nil
+}
+
+// lastSynced looks for whole frames behind a bad one and returns how far they say everything was synced. buf is the
+// file of the bad frame, the first of files.
+func (l *Log) lastSynced(buf []byte, bad lsn, files []walFile) (lsn, error) {
+	synced := lsn(0)
+	for i, c := range files {
+		off := int64(0)
+		if i == 0 {
+			off = bad.off() &^ 7
+		} else {
+			var err error
+			if buf, err = l.readWAL(c.num, buf); err != nil {
+				return 0, err
+			}
+		}
+		for ; off+frameHeader <= int64(len(buf)); off += 8 {
+			at := makeLSN(c.num, off)
+			if binary.LittleEndian.Uint64(buf[off+8:]) != uint64(at) {
+				continue
+			}
+			if fr, ok := parseFrame(buf[off:], at); ok {
+				synced = max(synced, fr.synced)
+			}
+		}
+	}
+	return synced, nil
+}
+
+// replayer applies frames to a log that nobody else uses yet.
+type replayer struct {
+	l *Log
+	// missing are partitions that began in the middle: they were deleted, as a later frame must say.
+	missing map[PartitionID]int64
+}
+
+func (r *replayer) frame(fr *frame, at lsn) error {
+	d := decoder{b: fr.body}
+	for len(d.b) > 0 && !d.bad {
+		switch kind := item(d.u8()); kind {
+		case itemHeader:
+			d.header()
+		case itemBatch:
+			id := d.id()
+			if b := d.bytes(); !d.bad {
+				if err := r.batch(id, b, fr.now); err != nil {
+					return fmt.Errorf("%s: %w", r.l.wal.path(at.String()), err)
+				}
+			}
+		case itemPut, itemDelete:
+			p := Put{Kind: d.u8(), Key: string(d.bytes())}
+			if kind == itemPut {
+				p.Value = append([]byte{}, d.bytes()...)
+			}
+			r.l.table.apply([]Put{p})
+		case itemLogStart:
+			id, offset := d.id(), d.i64()
+			if p := r.l.parts[id]; p != nil {
+				p.setLogStart(offset)
+			}
+		case itemDrop:
+			id := d.id()
+			delete(r.missing, id)
+			if p := r.l.parts[id]; p != nil {
+				r.l.remove(p)
+			}
+		default:
+			d.bad = true
+		}
+	}
+	if d.bad {
+		return r.l.walCorrupt(at, "the frame's checksum matches but its content does not parse")
+	}
+	r.l.recovered.Frames++
+	r.l.recovered.Bytes += fr.size
+	return nil
+}
+
+// batch applies one batch, as far as the checkpoint does not already show it.
+func (r *replayer) batch(id PartitionID, b []byte, now int64) error {
+	h, ok := parseHeader(b)
+	if !ok || h.size != len(b) {
+		return fmt.Errorf("%w: a frame holds no batch where it says so", ErrCorrupt)
+	}
+	if r.l.parts[id] == nil && h.base > 0 {
+		if _, ok := r.missing[id]; !ok {
+			r.missing[id] = h.base
+		}
+		return nil
+	}
+	p := r.l.partition(id)
+	if h.base < p.end {
+		return nil
+	}
+	if h.base > p.end {
+		return fmt.Errorf("%w: %s goes on at offset %d, expected was %d", ErrCorrupt, p, h.base, p.end)
+	}
+	o := ordered{p: p, h: h}
+	if h.control() {
+		o.end.is = true
+		if o.end.commit, o.end.coordinatorEpoch, ok = parseMarker(b); !ok {
+			return fmt.Errorf("%w: %s has an unknown control batch at offset %d", ErrCorrupt, p, h.base)
+		}
+	}
+	if h.pid >= 0 {
+		s := p.producers[h.pid]
+		if s == nil {
+			fresh := newProducer()
+			s = &fresh
+			p.setProducer(h.pid, s)
+		}
+		if h.control() {
+			s.end(h.pepoch, o.end.coordinatorEpoch, h.maxTS, now)
+		} else {
+			s.append(&h, now)
+		}
+	}
+	p.beginEpoch(h.epoch, h.base)
+	p.end = h.next()
+	if h.base < p.flushed {
+		p.see(&o)
+		return nil
+	}
+	o.data = append([]byte(nil), b...)
+	p.publish(&o)
+	r.l.budget.add([]cachedAt{{p, int64(len(b)) + overhead}})
+	if r.l.budget.unflushed.Load() >= r.l.o.CacheBytes/2 {
+		return r.l.flushDirty()
+	}
+	return nil
+}
+
+func (r *replayer) finish() error {
+	for id, base := range r.missing {
+		return fmt.Errorf("open the broker's log in %s: %w: partition %x-%d goes on at offset %d but what precedes it is gone", r.l.o.Dir, ErrCorrupt, id.Topic, id.Partition, base)
+	}
+	for _, p := range r.l.parts {
+		if p.flushed > p.end {
+			return fmt.Errorf("open the broker's log in %s: %w: %s has segments up to offset %d but the write-ahead log ends at %d", r.l.o.Dir, ErrCorrupt, p, p.flushed, p.end)
+		}
+	}
+	return nil
+}

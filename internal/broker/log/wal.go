@@ -1,0 +1,286 @@
+package log
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// wal is the write-ahead log every write goes through first. Its files have a fixed size, are written in place and
+// used again, so that a sync touches data only. Frames are added by one goroutine; syncs may come from another.
+type wal struct {
+	fs       vfs.FS
+	dir      string
+	fileSize int64
+
+	// Of the goroutine that writes.
+	f       vfs.File
+	num     uint32
+	off     int64     // end of what is written
+	header  walHeader // of the next file; prevEnd is kept up to date
+	nextNum uint32
+	buf     []byte // frames not yet written, from off on
+	empty   bool   // the file holds its header only
+
+	syncing sync.Mutex // one sync at a time
+	mu      sync.Mutex
+	current vfs.File   // f, as far as it is written
+	end     lsn        // end of what is written
+	left    []vfs.File // files left behind before they were synced
+	live    []uint32   // numbers of files with frames, ascending
+	spare   bool       // walSpare exists and is ready
+	synced  lsn        // everything below is durable
+}
+
+const walSpare = "spare"
+
+func walName(num uint32) string { return fmt.Sprintf("%010d.wal", num) }
+
+func walNumber(name string) (uint32, bool) {
+	s, ok := strings.CutSuffix(name, ".wal")
+	if !ok || len(s) != 10 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil
+}
+
+func (w *wal) path(name string) string { return w.fs.PathJoin(w.dir, name) }
+
+// position is where the next frame goes. A file not begun is one at its end.
+func (w *wal) position() lsn {
+	if w.f == nil {
+		return w.header.prevEnd
+	}
+	return makeLSN(w.num, w.off)
+}
+
+// add appends one frame to the buffer; fill adds its items. It reports false, and leaves the buffer alone, if the frame
+// needs another file: write, then rotate.
+func (w *wal) add(now int64, fill func([]byte) []byte) bool {
+	if w.f == nil {
+		return false
+	}
+	start := len(w.buf)
+	w.buf = fill(beginFrame(w.buf))
+	w.buf = endFrame(w.buf, start, makeLSN(w.num, w.off+int64(start)), w.syncedTo(), now)
+	// A frame larger than a file gets a file of its own.
+	if w.off+int64(len(w.buf)) > w.fileSize && !w.empty {
+		w.buf = w.buf[:start]
+		return false
+	}
+	w.empty = false
+	return true
+}
+
+// write hands the buffered frames to the operating system. After an error the file is abandoned: what part of the
+// buffer it holds is unknown, and the next file's header says where the good part ends.
+func (w *wal) write() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	n := len(w.buf)
+	_, err := w.f.WriteAt(w.buf, w.off)
+	if cap(w.buf) > 16<<20 {
+		w.buf = nil
+	}
+	w.buf = w.buf[:0]
+	if err != nil {
+		w.leave()
+		return fmt.Errorf("write %s: %w", w.path(walName(w.num)), err)
+	}
+	w.off += int64(n)
+	w.mu.Lock()
+	w.current, w.end = w.f, makeLSN(w.num, w.off)
+	w.mu.Unlock()
+	return nil
+}
+
+// leave ends the current file.
+func (w *wal) leave() {
+	if w.f == nil {
+		return
+	}
+	w.header.prevEnd = w.position()
+	w.mu.Lock()
+	w.left = append(w.left, w.f)
+	w.current = nil
+	w.mu.Unlock()
+	w.f = nil
+}
+
+// rotate begins the next file. Its header is the first frame in the buffer.
+func (w *wal) rotate(now int64) error {
+	w.leave()
+	name := walName(w.nextNum)
+	w.mu.Lock()
+	spare := w.spare
+	w.spare = false
+	w.mu.Unlock()
+	if spare {
+		if err := w.fs.Rename(w.path(walSpare), w.path(name)); err != nil {
+			return fmt.Errorf("use %s again: %w", w.path(walSpare), err)
+		}
+	}
+	f, err := w.fs.OpenReadWrite(w.path(name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", w.path(name), err)
+	}
+	if err := syncDir(w.fs, w.dir); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	w.f, w.num, w.off = f, w.nextNum, 0
+	w.nextNum++
+	w.mu.Lock()
+	w.live = append(w.live, w.num)
+	w.mu.Unlock()
+	w.empty = true
+	w.add(now, func(b []byte) []byte { return appendHeaderItem(b, w.header) })
+	w.empty = true
+	return nil
+}
+
+func (w *wal) syncedTo() lsn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.synced
+}
+
+// sync makes everything written so far durable. An error is final: the kernel may have dropped what it could not write.
+func (w *wal) sync() error {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	left, f, end := w.left, w.current, w.end
+	w.left = nil
+	w.mu.Unlock()
+	for _, u := range left {
+		if err := errors.Join(u.SyncData(), u.Close()); err != nil {
+			return fmt.Errorf("sync the write-ahead log in %s: %w", w.dir, err)
+		}
+	}
+	if f != nil {
+		if err := f.SyncData(); err != nil {
+			return fmt.Errorf("sync %s: %w", w.path(walName(end.file())), err)
+		}
+	}
+	w.mu.Lock()
+	w.synced = max(w.synced, end)
+	w.mu.Unlock()
+	return nil
+}
+
+// release gives up the files wholly before upTo: one of the usual size becomes the spare, the others go.
+func (w *wal) release(upTo lsn) error {
+	w.mu.Lock()
+	i, _ := slices.BinarySearch(w.live, upTo.file())
+	old := slices.Clone(w.live[:i])
+	w.live = slices.Delete(w.live, 0, i)
+	spare := w.spare
+	w.mu.Unlock()
+	var errs []error
+	for _, num := range old {
+		path := w.path(walName(num))
+		if !spare {
+			if info, err := w.fs.Stat(path); err == nil && info.Size() == w.fileSize {
+				if err := w.fs.Rename(path, w.path(walSpare)); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				spare = true
+				w.mu.Lock()
+				w.spare = true
+				w.mu.Unlock()
+				continue
+			}
+		}
+		if err := w.fs.Remove(path); err != nil && !oserror.IsNotExist(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prepare makes the spare file, filled with zeros, if there is none: overwriting is twice as fast to sync as appending.
+func (w *wal) prepare() error {
+	w.mu.Lock()
+	spare := w.spare
+	w.mu.Unlock()
+	if spare {
+		return nil
+	}
+	f, err := w.fs.Create(w.path(walSpare+".tmp"), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(w.fileSize, 1<<20))
+	for n := int64(0); n < w.fileSize && err == nil; n += int64(len(zeros)) {
+		clear(zeros) // a Write may change what it is given
+		_, err = f.Write(zeros[:min(int64(len(zeros)), w.fileSize-n)])
+	}
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, w.fs.Remove(w.path(walSpare+".tmp")))
+	}
+	if err := w.fs.Rename(w.path(walSpare+".tmp"), w.path(walSpare)); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.spare = true
+	w.mu.Unlock()
+	return nil
+}
+
+// close syncs and closes the files.
+func (w *wal) close() error {
+	w.leave()
+	return w.sync()
+}
+
+// abandon closes the files after a failed sync.
+func (w *wal) abandon() {
+	w.leave()
+	for _, f := range w.left {
+		_ = f.Close() // nothing in them counts on it
+	}
+}
+
+// walFiles lists the numbers of the files in the directory, ascending.
+func walFiles(fs vfs.FS, dir string) ([]uint32, error) {
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	var nums []uint32
+	for _, name := range names {
+		if n, ok := walNumber(name); ok {
+			nums = append(nums, n)
+		}
+	}
+	slices.SortFunc(nums, cmp.Compare[uint32])
+	return nums, nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// behind says that something written is not yet durable.
+func (w *wal) behind() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.synced < w.end || len(w.left) > 0
+}
