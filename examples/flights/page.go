@@ -72,15 +72,17 @@ func (p *page) events(w http.ResponseWriter, r *http.Request) {
 func (p *page) send(ctx context.Context, w http.ResponseWriter) {
 	flow := p.flow()
 	flow.Source = input.Source
-	if board, err := p.model.Leaderboard(ctx); err == nil {
-		flow.Clock = latest(board)
-		ranked := rank(board, len(board.Airports), boardLeast)
-		if len(ranked.Airports) == 0 {
-			ranked = rank(board, len(board.Airports), 1)
-		}
-		event(w, "leaderboard", ranked)
-	}
+	board, err := p.model.Leaderboard(ctx)
+	flow.Clock = latest(board)
 	event(w, "flow", flow)
+	if err != nil {
+		return
+	}
+	ranked := rank(board, len(board.Airports), boardLeast)
+	if len(ranked.Airports) == 0 {
+		ranked = rank(board, len(board.Airports), 1)
+	}
+	event(w, "leaderboard", ranked)
 }
 
 func event(w http.ResponseWriter, name string, v any) {

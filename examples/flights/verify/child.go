@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -33,6 +34,19 @@ var (
 	httpLine  = regexp.MustCompile(`http://\S+`)
 	kafkaLine = regexp.MustCompile(`^kafka\s+(\S+)`)
 )
+
+// build makes the application's binary.
+func build(ctx context.Context, bin string) error {
+	if err := os.MkdirAll(filepath.Dir(bin), 0o755); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "github.com/moldau/moldau/examples/flights")
+	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=auto")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the application: %w; name a binary with -run, or start this in the repository\n%s", err, out)
+	}
+	return nil
+}
 
 // start runs the application; its output goes to log as well.
 func start(bin string, args []string, log io.Writer) (*child, error) {

@@ -1,9 +1,10 @@
 // Command verify checks that the flights example has lost nothing and doubled nothing: it reads the topics as any consumer
 // of committed records does and compares them with what a plain fold of the CSV demands.
 //
-//	verify -brokers 127.0.0.1:9092              check a running application
-//	verify -run ./flights -kills 20             run it, kill it 20 times with SIGKILL, let it finish, check
-//	verify -run ./flights -kills 20 -guarantee at-least-once -expect doubled
+//	verify                                       build it, kill it 20 times with SIGKILL, let it finish, check
+//	verify -brokers HOST:9092                    the same on a cluster that has never seen it
+//	verify -guarantee at-least-once -expect doubled
+//	verify -running -brokers 127.0.0.1:9092      check an application that is running
 //
 // It exits with 0 if all is as expected, with 1 if not, with 2 if it could not tell.
 package main
@@ -15,6 +16,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 // options are the command line.
 type options struct {
 	input, brokers, run, data, guarantee, expect string
+	running                                      bool
 	kills, rate                                  int
 	seed                                         uint64
 	timeout                                      time.Duration
@@ -32,13 +35,14 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.input, "input", "", "CSV that was published; default: the month that comes with the program")
-	flag.StringVar(&o.brokers, "brokers", "", "addresses of the cluster; with -run: the application works on it instead of its own broker")
-	flag.StringVar(&o.run, "run", "", "the flights program: run it, then check")
-	flag.StringVar(&o.data, "data", "", "with -run: its data directory; default: a new one, removed if all is well")
-	flag.StringVar(&o.guarantee, "guarantee", "exactly-once", "with -run: exactly-once or at-least-once")
-	flag.IntVar(&o.kills, "kills", 0, "with -run: how many times to kill it")
-	flag.IntVar(&o.rate, "rate", 20_000, "with -run: records per second while it is being killed")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "with -run: of the moments of killing")
+	flag.StringVar(&o.brokers, "brokers", "", "addresses of a cluster to work on; default: the application's own broker")
+	flag.BoolVar(&o.running, "running", false, "check the application that is running on -brokers; start and kill nothing")
+	flag.StringVar(&o.run, "run", "", "the flights program; default: built with the go command")
+	flag.StringVar(&o.data, "data", "", "the application's data directory; default: a new one, removed if all is well")
+	flag.StringVar(&o.guarantee, "guarantee", "exactly-once", "the application's: exactly-once or at-least-once")
+	flag.IntVar(&o.kills, "kills", 20, "how many times to kill it")
+	flag.IntVar(&o.rate, "rate", 20_000, "records per second while it is being killed")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments of killing")
 	flag.StringVar(&o.expect, "expect", "exact", "exact, or doubled: the check must find that records were counted twice")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "give up after this long")
 	flag.Parse()
@@ -64,8 +68,8 @@ func (o options) problem() string {
 	switch {
 	case flag.NArg() > 0:
 		return fmt.Sprintf("unknown argument %q; see -help", flag.Arg(0))
-	case o.run == "" && o.brokers == "":
-		return "say what to check: -brokers LIST of a running application, or -run PROGRAM"
+	case o.running && o.brokers == "":
+		return "-running needs -brokers: the addresses that the application works on"
 	case o.expect != "exact" && o.expect != "doubled":
 		return fmt.Sprintf("-expect %q: it is exact or doubled", o.expect)
 	case o.kills < 0 || o.rate < 0:
@@ -79,7 +83,7 @@ func (o options) verify(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if o.run == "" {
+	if o.running {
 		return o.check(ctx, s, o.brokers)
 	}
 	return o.runAndCheck(ctx, s)
@@ -122,6 +126,12 @@ func (o options) runAndCheck(ctx context.Context, s source) (bool, error) {
 			return false, err
 		}
 		data = dir
+	}
+	if o.run == "" {
+		o.run = filepath.Join(data, "flights")
+		if err := build(ctx, o.run); err != nil {
+			return false, err
+		}
 	}
 	r, err := newRunner(o, data)
 	if err != nil {
