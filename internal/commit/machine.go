@@ -160,7 +160,7 @@ func (m *Machine) Sealed(parts []Part, records bool) {
 	e.held = e.held || records
 	e.offsets = map[cluster.TP]cluster.Offset{}
 	for _, p := range parts {
-		for tp, pos := range p.Positions {
+		for tp, pos := range p.Positions { //lint:ordered it fills a map
 			meta := stamp(pos.Metadata, Sequence{m.tasks[p.Task].issued + 1, m.cfg.Writer})
 			e.offsets[tp] = cluster.Offset{At: pos.At, Metadata: meta}
 		}

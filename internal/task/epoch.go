@@ -135,7 +135,7 @@ func (t *Task) Done(epoch uint32, ends map[string]int64) error {
 		t.starts = t.starts[1:]
 	}
 	for _, q := range t.queues {
-		for at := range q.skip {
+		for at := range q.skip { //lint:ordered it only deletes
 			if at < t.starts[0].queues[q.index].next {
 				delete(q.skip, at)
 			}

@@ -140,7 +140,7 @@ func (t *Task) recall() (map[string]int64, error) {
 		sequence, ours := m.Numbers[sequenceName]
 		if !ours {
 			// Written by Kafka Streams: every partition has every number, the greatest is the last.
-			for k, v := range m.Numbers {
+			for k, v := range m.Numbers { //lint:ordered it keeps the greatest of each name
 				if have, ok := kept[k]; t.sequence < 0 && (!ok || have < v) {
 					kept[k] = v
 				}

@@ -25,7 +25,7 @@ func NewMem() *Mem {
 func (m *Mem) Crash() *Mem {
 	n := NewMem()
 	n.FlushAge = m.FlushAge
-	for name, s := range m.durable {
+	for name, s := range m.durable { //lint:ordered it fills a map
 		n.durable[name] = s
 		n.open[name] = s.clone()
 		n.open[name].db = n
@@ -57,7 +57,7 @@ func (m *Mem) MaybeFlush(now int64) error {
 
 func (m *Mem) Flush(now int64) error {
 	m.flushed = now
-	for _, s := range m.open {
+	for _, s := range m.open { //lint:ordered stores do not know each other
 		s.savedAt = now
 		if err := s.Flush(); err != nil {
 			return err
@@ -68,7 +68,7 @@ func (m *Mem) Flush(now int64) error {
 
 func (m *Mem) Memory() int64 {
 	var n int64
-	for _, s := range m.open {
+	for _, s := range m.open { //lint:ordered it is a sum
 		n += s.Memory()
 	}
 	return n
