@@ -45,16 +45,27 @@ type Protocol struct {
 type Effects struct {
 	// Persist says that the group's record changed: it is to be stored before the answers go out.
 	Persist bool
-	// Answers send what waiting requests are owed.
-	Answers []func()
+	// Answers send what waiting requests are owed. An error says that the record could not be stored: the members are
+	// told to come again.
+	Answers []func(error)
 }
 
 func (e *Effects) join(reply func(JoinResult), r JoinResult) {
-	e.Answers = append(e.Answers, func() { reply(r) })
+	e.Answers = append(e.Answers, func(err error) {
+		if err != nil {
+			r = JoinResult{Err: kerr.CoordinatorNotAvailable, MemberID: r.MemberID, Generation: -1}
+		}
+		reply(r)
+	})
 }
 
 func (e *Effects) sync(reply func(SyncResult), r SyncResult) {
-	e.Answers = append(e.Answers, func() { reply(r) })
+	e.Answers = append(e.Answers, func(err error) {
+		if err != nil {
+			r = SyncResult{Err: kerr.CoordinatorNotAvailable}
+		}
+		reply(r)
+	})
 }
 
 // member is one member of a group.

@@ -353,7 +353,7 @@ func (g *Classic) ValidateCommit(now time.Time, c Commit) error {
 	return nil
 }
 
-// Kill makes the group refuse everything: it has been deleted. Only an empty group may be.
+// Kill makes the group refuse everything: it is deleted. Only an empty group may be.
 func (g *Classic) Kill(now time.Time) error {
 	switch g.state {
 	case Empty:
@@ -363,4 +363,22 @@ func (g *Classic) Kill(now time.Time) error {
 		return kerr.GroupIDNotFound
 	}
 	return kerr.NonEmptyGroup
+}
+
+// Abandon makes the group refuse everything, whatever its state, and tells those who wait to come again.
+func (g *Classic) Abandon(now time.Time) Effects {
+	var e Effects
+	for _, m := range g.members {
+		if m.joining != nil {
+			e.join(m.joining, JoinResult{Err: kerr.CoordinatorNotAvailable, MemberID: m.id, Generation: -1})
+		}
+		if m.syncing != nil {
+			e.sync(m.syncing, SyncResult{Err: kerr.CoordinatorNotAvailable})
+		}
+	}
+	g.members = nil
+	clear(g.pending)
+	clear(g.unsynced)
+	g.transition(now, Dead)
+	return e
 }

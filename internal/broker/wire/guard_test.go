@@ -153,7 +153,9 @@ func TestBombs(t *testing.T) {
 }
 
 func TestReadFrame(t *testing.T) {
-	frame := func(size uint32, rest ...byte) []byte { return append(binary.BigEndian.AppendUint32(nil, size), rest...) }
+	frame := func(size uint32, rest ...byte) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, size), rest...)
+	}
 	for _, c := range []struct {
 		name string
 		in   []byte

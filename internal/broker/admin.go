@@ -1,0 +1,235 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func (b *Broker) createTopics(_ *request, q *kmsg.CreateTopicsRequest) reply {
+	resp := response[*kmsg.CreateTopicsResponse](q)
+	times := map[string]int{}
+	for _, qt := range q.Topics {
+		times[qt.Topic]++
+	}
+	var last *future
+	for _, qt := range q.Topics {
+		rt := kmsg.NewCreateTopicsResponseTopic()
+		rt.Topic = qt.Topic
+		rt.NumPartitions, rt.ReplicationFactor = -1, -1
+		t, f, no := b.createTopic(qt, times[qt.Topic] > 1, q.ValidateOnly)
+		if no != nil {
+			rt.ErrorCode, rt.ErrorMessage = code(no.err), &no.msg
+			if times[qt.Topic] > 1 && slices.ContainsFunc(resp.Topics, func(o kmsg.CreateTopicsResponseTopic) bool { return o.Topic == qt.Topic }) {
+				continue
+			}
+		} else {
+			rt.TopicID = t.id
+			rt.NumPartitions, rt.ReplicationFactor = int32(len(t.partitions)), 1
+			if q.ValidateOnly {
+				rt.TopicID = [16]byte{}
+				rt.NumPartitions = b.partitionsOf(qt)
+			}
+			for _, s := range topicSettings {
+				c := kmsg.NewCreateTopicsResponseTopicConfig()
+				c.Name, c.Value, c.Source = s.name, ptr(settingValue(t.settings, s.name)), int8(kmsg.ConfigSourceDefaultConfig)
+				if _, ok := t.settings[s.name]; ok {
+					c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
+				}
+				rt.Configs = append(rt.Configs, c)
+			}
+			if f != nil {
+				last = f
+			}
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if last != nil {
+		return after(last, resp)
+	}
+	return answer(resp)
+}
+
+// partitionsOf returns how many partitions a request asks for.
+func (b *Broker) partitionsOf(qt kmsg.CreateTopicsRequestTopic) int32 {
+	switch {
+	case len(qt.ReplicaAssignment) > 0:
+		return int32(len(qt.ReplicaAssignment))
+	case qt.NumPartitions == -1:
+		return b.cfg.DefaultPartitions
+	}
+	return qt.NumPartitions
+}
+
+func (b *Broker) createTopic(qt kmsg.CreateTopicsRequestTopic, twice, validateOnly bool) (*topic, *future, *refusal) {
+	if twice {
+		return nil, nil, refuse(kerr.InvalidRequest, "topic %q appears more than once in the request", qt.Topic)
+	}
+	if len(qt.ReplicaAssignment) > 0 {
+		if qt.NumPartitions != -1 || qt.ReplicationFactor != -1 {
+			return nil, nil, refuse(kerr.InvalidRequest, "a replica assignment excludes a number of partitions and a replication factor")
+		}
+		seen := map[int32]bool{}
+		for _, a := range qt.ReplicaAssignment {
+			if a.Partition < 0 || int(a.Partition) >= len(qt.ReplicaAssignment) || seen[a.Partition] {
+				return nil, nil, refuse(kerr.InvalidReplicaAssignment, "partitions must be numbered from 0 without a gap")
+			}
+			seen[a.Partition] = true
+			if !slices.Equal(a.Replicas, []int32{nodeID}) {
+				return nil, nil, refuse(kerr.InvalidReplicaAssignment, "partition %d: the only replica possible is broker %d", a.Partition, nodeID)
+			}
+		}
+	} else if qt.ReplicationFactor == 0 || qt.ReplicationFactor < -1 {
+		// A factor above one is taken for one: what is written for clusters must run here too.
+		return nil, nil, refuse(kerr.InvalidReplicationFactor, "replication factor must be larger than 0, or -1 for the default")
+	}
+	settings := map[string]string{}
+	for _, c := range qt.Configs {
+		if c.Value == nil {
+			return nil, nil, refuse(kerr.InvalidConfig, "null value not supported for topic configs: %s", c.Name)
+		}
+		settings[c.Name] = *c.Value
+	}
+	return b.catalog.create(qt.Topic, b.partitionsOf(qt), settings, validateOnly)
+}
+
+func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
+	resp := response[*kmsg.DeleteTopicsResponse](q)
+	var last *future
+	drop := func(name *string, id [16]byte) {
+		rt := kmsg.NewDeleteTopicsResponseTopic()
+		rt.Topic, rt.TopicID = name, id
+		t := b.catalog.topicByID(id)
+		if name != nil {
+			t = b.catalog.topic(*name)
+		}
+		switch {
+		case t == nil && name == nil:
+			rt.ErrorCode = kerr.UnknownTopicID.Code
+		case t == nil:
+			rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		default:
+			rt.Topic, rt.TopicID = &t.name, t.id
+			if f := b.deleteTopic(t); f != nil {
+				last = f
+			} else {
+				rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			}
+		}
+		if rt.ErrorCode != 0 {
+			rt.ErrorMessage = ptr(fmt.Sprintf("topic %s does not exist", topicText(name, id)))
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	for _, name := range q.TopicNames {
+		drop(&name, [16]byte{})
+	}
+	for _, t := range q.Topics {
+		drop(t.Topic, t.TopicID)
+	}
+	if last != nil {
+		return after(last, resp)
+	}
+	return answer(resp)
+}
+
+func topicText(name *string, id [16]byte) string {
+	if name != nil {
+		return *name
+	}
+	return idText(id)
+}
+
+// deleteTopic deletes a topic and the offsets that groups have committed in it.
+func (b *Broker) deleteTopic(t *topic) *future {
+	f, ok := b.catalog.remove(t.id)
+	if !ok {
+		return nil
+	}
+	if g := b.groups.topicDeleted(t); g != nil {
+		f = g
+	}
+	return f
+}
+
+func (b *Broker) createPartitions(_ *request, q *kmsg.CreatePartitionsRequest) reply {
+	resp := response[*kmsg.CreatePartitionsResponse](q)
+	var last *future
+	for _, qt := range q.Topics {
+		rt := kmsg.NewCreatePartitionsResponseTopic()
+		rt.Topic = qt.Topic
+		if f, no := b.growTopic(qt, q.ValidateOnly); no != nil {
+			rt.ErrorCode, rt.ErrorMessage = code(no.err), &no.msg
+		} else if f != nil {
+			last = f
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if last != nil {
+		return after(last, resp)
+	}
+	return answer(resp)
+}
+
+func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bool) (*future, *refusal) {
+	t := b.catalog.topic(qt.Topic)
+	if t == nil {
+		return nil, refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", qt.Topic)
+	}
+	have := int32(len(t.partitions))
+	switch {
+	case qt.Count <= have:
+		return nil, refuse(kerr.InvalidPartitions, "topic has %d partitions, which is not fewer than the requested %d", have, qt.Count)
+	case qt.Count > maxPartitions:
+		return nil, refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", qt.Count, maxPartitions)
+	case len(qt.Assignment) > 0 && len(qt.Assignment) != int(qt.Count-have):
+		return nil, refuse(kerr.InvalidReplicaAssignment, "%d partitions are added but %d assignments given", qt.Count-have, len(qt.Assignment))
+	}
+	for _, a := range qt.Assignment {
+		if !slices.Equal(a.Replicas, []int32{nodeID}) {
+			return nil, refuse(kerr.InvalidReplicaAssignment, "the only replica possible is broker %d", nodeID)
+		}
+	}
+	if validateOnly {
+		return nil, nil
+	}
+	return b.catalog.grow(t.id, qt.Count)
+}
+
+// deleteRecords waits for a disk for every partition, so it does them at once.
+func (b *Broker) deleteRecords(_ *request, q *kmsg.DeleteRecordsRequest) reply {
+	return reply{wait: func(context.Context) kmsg.Response {
+		resp := response[*kmsg.DeleteRecordsResponse](q)
+		var wg sync.WaitGroup
+		for _, qt := range q.Topics {
+			rt := kmsg.NewDeleteRecordsResponseTopic()
+			rt.Topic = qt.Topic
+			rt.Partitions = make([]kmsg.DeleteRecordsResponseTopicPartition, len(qt.Partitions))
+			t := b.catalog.topic(qt.Topic)
+			for i, qp := range qt.Partitions {
+				rp := &rt.Partitions[i]
+				rp.Partition, rp.LowWatermark = qp.Partition, -1
+				switch p := t.partition(qp.Partition); {
+				case p == nil:
+					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+				case !logConfig(t.settings).Delete:
+					rp.ErrorCode = kerr.PolicyViolation.Code
+				default:
+					wg.Go(func() {
+						low, err := p.DeleteRecords(qp.Offset)
+						if rp.ErrorCode = code(err); err == nil {
+							rp.LowWatermark = low
+						}
+					})
+				}
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		wg.Wait()
+		return resp
+	}}
+}

@@ -1,0 +1,253 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/moldau/moldau/internal/broker/log"
+	"github.com/moldau/moldau/internal/broker/pipe"
+)
+
+// ErrClosed is returned for what a broker that was closed is asked to do.
+var ErrClosed = errors.New("the broker is closed")
+
+// keyClusterID is the record of the cluster's id.
+const keyClusterID = "cluster.id"
+
+// Broker is a running broker.
+type Broker struct {
+	cfg       Config
+	slog      *slog.Logger
+	log       *log.Log
+	catalog   *catalog
+	groups    *groups
+	txns      *transactions
+	sessions  *sessions
+	alarms    *alarms
+	apis      map[int16]api
+	buffers   buffers
+	clusterID string
+
+	listener net.Listener // nil: none
+	host     string       // what TCP clients are told to connect to
+	port     int32
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	closed  sync.Once
+	err     error
+	// serving guards the start of connections against the end of the broker.
+	serving sync.Mutex
+	over    bool
+}
+
+// Start starts a broker. It serves when Start returns, until ctx ends or Close is called.
+func Start(ctx context.Context, c Config) (*Broker, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	b := &Broker{cfg: c, slog: c.Logger, sessions: newSessions(), alarms: newAlarms(c.Now)}
+	b.apis = b.serverAPIs()
+	// The port first: it is the likelier reason not to start, and takes no recovery to find out.
+	if err := b.listen(); err != nil {
+		return nil, err
+	}
+	if err := b.open(); err != nil {
+		if b.listener != nil {
+			b.listener.Close()
+		}
+		return nil, err
+	}
+	b.ctx, b.cancel = context.WithCancel(ctx)
+	b.running.Go(func() { b.alarms.run(b.ctx) })
+	if b.listener != nil {
+		b.running.Go(b.accept)
+	}
+	context.AfterFunc(b.ctx, func() { b.Close() })
+	return b, nil
+}
+
+func (b *Broker) listen() error {
+	if b.cfg.Listen == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", b.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("broker: cannot listen on %s: %w; stop whatever listens there, or choose another address (port 0 takes a free one)", b.cfg.Listen, err)
+	}
+	b.listener = l
+	advertise := b.cfg.Advertise
+	if advertise == "" {
+		advertise = l.Addr().String()
+		// A name stays a name: certificates and other machines know it by that.
+		if host, _, err := net.SplitHostPort(b.cfg.Listen); err == nil && host != "" && net.ParseIP(host) == nil {
+			advertise = net.JoinHostPort(host, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+		}
+	}
+	if b.host, b.port, err = splitHostPort(advertise); err != nil {
+		l.Close()
+		return fmt.Errorf("broker: advertised address %q: %w", advertise, err)
+	}
+	return nil
+}
+
+// open opens the log and takes the coordinators' records back in.
+func (b *Broker) open() (err error) {
+	c := b.cfg
+	if b.log, err = log.Open(log.Options{
+		FS: c.FS, Dir: c.Dir, Durability: c.Durability, Interval: c.SyncInterval, CacheBytes: c.CacheBytes,
+		AllowTruncate: c.AllowTruncate, Now: c.Now, Logger: c.Logger,
+	}); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	if err := b.restore(); err != nil {
+		return errors.Join(err, b.log.Close())
+	}
+	return nil
+}
+
+func (b *Broker) restore() error {
+	now := b.cfg.Now()
+	b.catalog = newCatalog(b.log)
+	b.groups = newGroups(b)
+	b.txns = newTransactions(b)
+	for key, value := range b.log.Records(kindCluster) {
+		switch key {
+		case keyClusterID:
+			b.clusterID = string(value)
+		case keyProducerIDs:
+			if err := b.txns.ids.restore(value); err != nil {
+				return err
+			}
+		}
+	}
+	if b.clusterID == "" {
+		b.clusterID = idText(newID())
+		f := newFuture()
+		b.log.Submit(log.Write{Puts: []log.Put{{Kind: kindCluster, Key: keyClusterID, Value: []byte(b.clusterID)}}}, log.WaitSync, f.set)
+		if <-f.done; f.err != nil {
+			return fmt.Errorf("broker: %w", f.err)
+		}
+	}
+	for name, value := range b.log.Records(kindTopic) {
+		// The log's memory is its own; a key is not.
+		if err := b.catalog.restore(strings.Clone(name), value); err != nil {
+			return err
+		}
+	}
+	if err := b.catalog.clear(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	if err := b.groups.restore(now); err != nil {
+		return err
+	}
+	for id, value := range b.log.Records(kindTransact) {
+		if err := b.txns.restore(strings.Clone(id), value); err != nil {
+			return err
+		}
+	}
+	if b.log.Recovery().MayHaveLost {
+		b.txns.fenceAll(now)
+	}
+	b.every(offsetsCheck, b.groups.expireOffsets)
+	b.every(time.Hour, b.txns.forgetUnused)
+	return nil
+}
+
+// every does something again and again.
+func (b *Broker) every(d time.Duration, do func(now time.Time)) {
+	var a *alarm
+	a = newAlarm(func(now time.Time) {
+		do(now)
+		b.alarms.set(a, now.Add(d))
+	})
+	b.alarms.set(a, b.cfg.Now().Add(d))
+}
+
+func (b *Broker) accept() {
+	for {
+		nc, err := b.listener.Accept()
+		if err != nil {
+			if b.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of file descriptors, most likely: others will close theirs.
+			b.slog.Warn("cannot accept a connection", "err", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-b.ctx.Done():
+				return
+			}
+		}
+		if !b.start(nc, false) {
+			nc.Close()
+		}
+	}
+}
+
+// start serves a connection, unless the broker is closed.
+func (b *Broker) start(nc net.Conn, local bool) bool {
+	b.serving.Lock()
+	defer b.serving.Unlock()
+	if b.over {
+		return false
+	}
+	b.running.Go(func() { b.serve(nc, local) })
+	return true
+}
+
+// Addr returns the address that the broker listens on, "" for none.
+func (b *Broker) Addr() string {
+	if b.listener == nil {
+		return ""
+	}
+	return b.listener.Addr().String()
+}
+
+// Dial connects to the broker within the process, whatever the address. It has the form of kgo.Dialer.
+func (b *Broker) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	client, server := pipe.New()
+	if !b.start(server, true) {
+		return nil, ErrClosed
+	}
+	return client, nil
+}
+
+// Close stops serving, waits for all that runs and closes the log. It may be called more than once.
+func (b *Broker) Close() error {
+	b.closed.Do(func() {
+		b.serving.Lock()
+		b.over = true
+		b.serving.Unlock()
+		b.cancel()
+		if b.listener != nil {
+			b.listener.Close()
+		}
+		b.running.Wait()
+		b.err = b.log.Close()
+	})
+	return b.err
+}
+
+// Wait returns when the broker has been closed, with what Close returns.
+func (b *Broker) Wait() error {
+	<-b.ctx.Done()
+	return b.Close()
+}

@@ -1,0 +1,307 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/moldau/moldau/internal/broker/log"
+)
+
+// maxPartitions bounds the partitions of a topic: each has files and buffers of its own.
+const maxPartitions = 10_000
+
+// The kinds of the log's keyed records.
+const (
+	kindCluster  = 'C' // cluster id and producer ids
+	kindTopic    = 'T' // by name
+	kindGroup    = 'G' // by group id
+	kindOffset   = 'O' // by group, topic and partition
+	kindPending  = 'P' // by group, producer, topic and partition: offsets of open transactions
+	kindTransact = 'X' // by transactional id
+)
+
+// topic is a topic of the catalog. It is never changed; a change puts a new one in its place.
+type topic struct {
+	name       string
+	id         [16]byte
+	partitions []*log.Partition
+	settings   map[string]string // those given, without defaults
+}
+
+// topics is a state of the catalog, never changed either.
+type topics struct {
+	byName map[string]*topic
+	byID   map[[16]byte]*topic
+}
+
+// catalog knows the topics. Readers take the current state without a lock.
+type catalog struct {
+	log     *log.Log
+	mu      sync.Mutex // held by writers, and while they submit: the log has changes in the order of the catalog
+	current atomic.Pointer[topics]
+	last    atomic.Pointer[future] // of the last change
+}
+
+const topicVersion = 1
+
+// topicRecord is a topic as it is stored.
+type topicRecord struct {
+	Version    int               `json:"v"`
+	ID         []byte            `json:"id"`
+	Partitions int32             `json:"partitions"`
+	Settings   map[string]string `json:"settings,omitempty"`
+}
+
+func newCatalog(l *log.Log) *catalog {
+	c := &catalog{log: l}
+	c.current.Store(&topics{byName: map[string]*topic{}, byID: map[[16]byte]*topic{}})
+	return c
+}
+
+// restore takes a stored topic back in.
+func (c *catalog) restore(name string, value []byte) error {
+	var r topicRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return fmt.Errorf("broker: topic %q: %w", name, err)
+	}
+	if r.Version != topicVersion || len(r.ID) != 16 {
+		return fmt.Errorf("broker: topic %q: its record has format %d, this version of Moldau reads format %d", name, r.Version, topicVersion)
+	}
+	t := &topic{name: name, id: [16]byte(r.ID), settings: r.Settings}
+	if err := c.open(t, r.Partitions); err != nil {
+		return err
+	}
+	cur := c.current.Load()
+	cur.byName[name], cur.byID[t.id] = t, t
+	return nil
+}
+
+// open gives a topic the partitions it lacks.
+func (c *catalog) open(t *topic, partitions int32) error {
+	for p := int32(len(t.partitions)); p < partitions; p++ {
+		part, err := c.log.CreatePartition(log.PartitionID{Topic: t.id, Partition: p}, t.name, logConfig(t.settings))
+		if err != nil {
+			return fmt.Errorf("broker: topic %q partition %d: %w", t.name, p, err)
+		}
+		t.partitions = append(t.partitions, part)
+	}
+	return nil
+}
+
+func (c *catalog) record(t *topic) log.Put {
+	b, err := json.Marshal(topicRecord{Version: topicVersion, ID: t.id[:], Partitions: int32(len(t.partitions)), Settings: t.settings})
+	if err != nil {
+		panic("broker: " + err.Error()) // strings and numbers always marshal
+	}
+	return log.Put{Kind: kindTopic, Key: t.name, Value: b}
+}
+
+// change puts t in place of old (either may be nil) and stores it together with puts.
+func (c *catalog) change(old, t *topic, puts ...log.Put) *future {
+	cur := c.current.Load()
+	next := &topics{byName: maps.Clone(cur.byName), byID: maps.Clone(cur.byID)}
+	w := log.Write{Puts: puts}
+	if old != nil {
+		delete(next.byName, old.name)
+		delete(next.byID, old.id)
+	}
+	if t != nil {
+		next.byName[t.name], next.byID[t.id] = t, t
+		w.Puts = append(w.Puts, c.record(t))
+	} else {
+		w.Puts = append(w.Puts, log.Put{Kind: kindTopic, Key: old.name})
+	}
+	c.current.Store(next)
+	f := newFuture()
+	c.log.Submit(w, log.WaitSync, f.set)
+	c.last.Store(f)
+	return f
+}
+
+// topic returns a topic by name, or nil.
+func (c *catalog) topic(name string) *topic { return c.current.Load().byName[name] }
+
+// topicByID returns a topic by id, or nil.
+func (c *catalog) topicByID(id [16]byte) *topic { return c.current.Load().byID[id] }
+
+// all returns the topics in order of name.
+func (c *catalog) all() []*topic {
+	return slices.SortedFunc(maps.Values(c.current.Load().byName), func(a, b *topic) int { return strings.Compare(a.name, b.name) })
+}
+
+// partition returns a partition, or nil.
+func (t *topic) partition(p int32) *log.Partition {
+	if t == nil || p < 0 || int(p) >= len(t.partitions) {
+		return nil
+	}
+	return t.partitions[p]
+}
+
+// newID returns a random topic id: a UUID of version 4 whose text, as tools print it, does not look like a flag.
+func newID() [16]byte {
+	for {
+		var id [16]byte
+		rand.Read(id[:])
+		id[6] = id[6]&0x0f | 0x40
+		id[8] = id[8]&0x3f | 0x80
+		if idText(id)[0] != '-' {
+			return id
+		}
+	}
+}
+
+// idText is how Kafka writes a UUID.
+func idText(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// checkName says what is wrong with a topic's name.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("topic name is empty")
+	case name == "." || name == "..":
+		return fmt.Errorf("topic name cannot be %q", name)
+	case len(name) > 249:
+		return fmt.Errorf("topic name is %d characters long, at most 249 are possible", len(name))
+	}
+	for _, r := range []byte(name) {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-' {
+			return fmt.Errorf("topic name %q is illegal: it may hold only ASCII letters, digits, '.', '_' and '-'", name)
+		}
+	}
+	return nil
+}
+
+// collision returns the name of another topic that metrics could not tell from name, because '.' becomes '_' there.
+func (ts *topics) collision(name string) string {
+	if !strings.ContainsAny(name, "._") {
+		return ""
+	}
+	flat := strings.ReplaceAll(name, ".", "_")
+	for other := range ts.byName {
+		if other != name && strings.ReplaceAll(other, ".", "_") == flat {
+			return other
+		}
+	}
+	return ""
+}
+
+// refusal is an error of the protocol with words for the client.
+type refusal struct {
+	err error // *kerr.Error
+	msg string
+}
+
+func refuse(err *kerr.Error, format string, args ...any) *refusal {
+	return &refusal{err, fmt.Sprintf(format, args...)}
+}
+
+// create makes a topic. With validateOnly it only says whether it could.
+func (c *catalog) create(name string, partitions int32, settings map[string]string, validateOnly bool) (*topic, *future, *refusal) {
+	if err := checkName(name); err != nil {
+		return nil, nil, refuse(kerr.InvalidTopicException, "%v", err)
+	}
+	if partitions < 1 {
+		return nil, nil, refuse(kerr.InvalidPartitions, "number of partitions must be larger than 0")
+	}
+	if partitions > maxPartitions {
+		return nil, nil, refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", partitions, maxPartitions)
+	}
+	if err := checkSettings(settings); err != nil {
+		return nil, nil, refuse(kerr.InvalidConfig, "%v", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cur := c.current.Load()
+	if cur.byName[name] != nil {
+		return nil, nil, refuse(kerr.TopicAlreadyExists, "topic %q already exists", name)
+	}
+	if other := cur.collision(name); other != "" {
+		return nil, nil, refuse(kerr.InvalidTopicException, "topic %q collides with existing topic %q", name, other)
+	}
+	t := &topic{name: name, id: newID(), settings: settings}
+	if validateOnly {
+		return t, nil, nil
+	}
+	if err := c.open(t, partitions); err != nil {
+		c.drop(t)
+		return nil, nil, refuse(kerr.KafkaStorageError, "%v", err)
+	}
+	return t, c.change(nil, t), nil
+}
+
+// drop deletes the partitions of a topic that is no longer in the catalog. A crash in between leaves remains that the
+// next start clears away.
+func (c *catalog) drop(t *topic) error {
+	var g errgroup.Group
+	for p := range t.partitions {
+		g.Go(func() error { return c.log.DeletePartition(log.PartitionID{Topic: t.id, Partition: int32(p)}) })
+	}
+	return g.Wait()
+}
+
+// clear deletes what the log holds of topics that the catalog does not know.
+func (c *catalog) clear() error {
+	for _, id := range c.log.Partitions() {
+		if c.topicByID(id.Topic).partition(id.Partition) == nil {
+			if err := c.log.DeletePartition(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// update changes a topic: edit gets a copy to work on. It returns nil if the topic is gone.
+func (c *catalog) update(id [16]byte, edit func(t *topic) *refusal) (*future, *refusal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.current.Load().byID[id]
+	if old == nil {
+		return nil, refuse(kerr.UnknownTopicOrPartition, "the topic was deleted")
+	}
+	t := &topic{name: old.name, id: old.id, partitions: slices.Clone(old.partitions), settings: maps.Clone(old.settings)}
+	if t.settings == nil {
+		t.settings = map[string]string{}
+	}
+	if r := edit(t); r != nil {
+		return nil, r
+	}
+	cfg := logConfig(t.settings)
+	for _, p := range t.partitions {
+		p.SetConfig(cfg)
+	}
+	return c.change(old, t), nil
+}
+
+// grow adds partitions to a topic.
+func (c *catalog) grow(id [16]byte, partitions int32) (*future, *refusal) {
+	return c.update(id, func(t *topic) *refusal {
+		if err := c.open(t, partitions); err != nil {
+			return refuse(kerr.KafkaStorageError, "%v", err)
+		}
+		return nil
+	})
+}
+
+// remove deletes a topic, and puts stored with it.
+func (c *catalog) remove(id [16]byte, puts ...log.Put) (*future, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.current.Load().byID[id]
+	if old == nil {
+		return nil, false
+	}
+	f := c.change(old, nil, puts...)
+	c.drop(old)
+	return f, true
+}

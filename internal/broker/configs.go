@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// brokerSetting is a setting of the broker as tools see it. They are set when the broker is started.
+type brokerSetting struct {
+	name  string
+	typ   kmsg.ConfigType
+	value string
+}
+
+func (b *Broker) brokerSettings() []brokerSetting {
+	ms := func(name string, v int64) brokerSetting {
+		return brokerSetting{name, kmsg.ConfigTypeLong, strconv.FormatInt(v, 10)}
+	}
+	num := func(name string, v int64) brokerSetting {
+		return brokerSetting{name, kmsg.ConfigTypeInt, strconv.FormatInt(v, 10)}
+	}
+	return []brokerSetting{
+		{"auto.create.topics.enable", kmsg.ConfigTypeBoolean, strconv.FormatBool(!b.cfg.NoAutoCreate)},
+		{"broker.id", kmsg.ConfigTypeInt, strconv.Itoa(nodeID)},
+		num("default.replication.factor", 1),
+		{"delete.topic.enable", kmsg.ConfigTypeBoolean, "true"},
+		num("fetch.max.bytes", maxFetchBytes),
+		num("group.initial.rebalance.delay.ms", b.cfg.InitialRebalanceDelay.Milliseconds()),
+		num("group.max.session.timeout.ms", b.cfg.MaxSessionTimeout.Milliseconds()),
+		num("group.min.session.timeout.ms", b.cfg.MinSessionTimeout.Milliseconds()),
+		{"log.cleanup.policy", kmsg.ConfigTypeList, "delete"},
+		{"log.dirs", kmsg.ConfigTypeString, b.cfg.Dir},
+		ms("log.retention.ms", 604800000),
+		num("message.max.bytes", 1048588),
+		num("num.partitions", int64(b.cfg.DefaultPartitions)),
+		num("offset.metadata.max.bytes", maxOffsetMetadata),
+		num("offsets.retention.minutes", int64(b.cfg.OffsetsRetention.Minutes())),
+		num("transaction.max.timeout.ms", b.cfg.MaxTransactionTimeout.Milliseconds()),
+		num("transactional.id.expiration.ms", transactionalIDExpiry.Milliseconds()),
+	}
+}
+
+func (b *Broker) describeConfigs(_ *request, q *kmsg.DescribeConfigsRequest) reply {
+	resp := response[*kmsg.DescribeConfigsResponse](q)
+	for _, qr := range q.Resources {
+		rr := kmsg.NewDescribeConfigsResponseResource()
+		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
+		wanted := func(name string) bool { return qr.ConfigNames == nil || slices.Contains(qr.ConfigNames, name) }
+		switch qr.ResourceType {
+		case kmsg.ConfigResourceTypeTopic:
+			b.describeTopicConfigs(q, &rr, wanted)
+		case kmsg.ConfigResourceTypeBroker:
+			b.describeBrokerConfigs(q, &rr, wanted)
+		case kmsg.ConfigResourceTypeBrokerLogger:
+			// There are no loggers with levels of their own.
+		default:
+			rr.ErrorCode, rr.ErrorMessage = kerr.InvalidRequest.Code, ptr(fmt.Sprintf("unsupported resource type %d", qr.ResourceType))
+		}
+		resp.Resources = append(resp.Resources, rr)
+	}
+	return answer(resp)
+}
+
+func (b *Broker) describeTopicConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.DescribeConfigsResponseResource, wanted func(string) bool) {
+	if err := checkName(rr.ResourceName); err != nil {
+		rr.ErrorCode, rr.ErrorMessage = kerr.InvalidTopicException.Code, ptr(err.Error())
+		return
+	}
+	t := b.catalog.topic(rr.ResourceName)
+	if t == nil {
+		rr.ErrorCode, rr.ErrorMessage = kerr.UnknownTopicOrPartition.Code, ptr("topic "+rr.ResourceName+" does not exist")
+		return
+	}
+	for _, s := range topicSettings {
+		if !wanted(s.name) {
+			continue
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.ConfigType, c.Value = s.name, s.typ, ptr(settingValue(t.settings, s.name))
+		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
+		value, set := t.settings[s.name]
+		if set {
+			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
+		}
+		if q.IncludeSynonyms {
+			if set {
+				c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &value, Source: kmsg.ConfigSourceDynamicTopicConfig})
+			}
+			c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: ptr(s.value), Source: kmsg.ConfigSourceDefaultConfig})
+		}
+		rr.Configs = append(rr.Configs, c)
+	}
+}
+
+func (b *Broker) describeBrokerConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.DescribeConfigsResponseResource, wanted func(string) bool) {
+	if rr.ResourceName != "" && rr.ResourceName != strconv.Itoa(nodeID) {
+		rr.ErrorCode, rr.ErrorMessage = kerr.InvalidRequest.Code, ptr(fmt.Sprintf("unknown broker %q: the only one is %d", rr.ResourceName, nodeID))
+		return
+	}
+	if rr.ResourceName == "" {
+		return // defaults of all brokers: none are set
+	}
+	for _, s := range b.brokerSettings() {
+		if !wanted(s.name) {
+			continue
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.ConfigType, c.Value, c.Source, c.ReadOnly = s.name, s.typ, &s.value, kmsg.ConfigSourceStaticBrokerConfig, true
+		if q.IncludeSynonyms {
+			c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &s.value, Source: kmsg.ConfigSourceStaticBrokerConfig})
+		}
+		rr.Configs = append(rr.Configs, c)
+	}
+}
+
+// alteration is one change of a setting.
+type alteration struct {
+	name  string
+	op    kmsg.IncrementalAlterConfigOp
+	value *string
+}
+
+func (b *Broker) incrementalAlterConfigs(_ *request, q *kmsg.IncrementalAlterConfigsRequest) reply {
+	resp := response[*kmsg.IncrementalAlterConfigsResponse](q)
+	var last *future
+	for _, qr := range q.Resources {
+		rr := kmsg.NewIncrementalAlterConfigsResponseResource()
+		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
+		var alter []alteration
+		for _, c := range qr.Configs {
+			alter = append(alter, alteration{c.Name, c.Op, c.Value})
+		}
+		f, no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly)
+		if no != nil {
+			rr.ErrorCode, rr.ErrorMessage = code(no.err), &no.msg
+		} else if f != nil {
+			last = f
+		}
+		resp.Resources = append(resp.Resources, rr)
+	}
+	return after(last, resp)
+}
+
+func (b *Broker) alterConfigs(_ *request, q *kmsg.AlterConfigsRequest) reply {
+	resp := response[*kmsg.AlterConfigsResponse](q)
+	var last *future
+	for _, qr := range q.Resources {
+		rr := kmsg.NewAlterConfigsResponseResource()
+		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
+		var alter []alteration
+		for _, c := range qr.Configs {
+			alter = append(alter, alteration{c.Name, kmsg.IncrementalAlterConfigOpSet, c.Value})
+		}
+		f, no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly)
+		if no != nil {
+			rr.ErrorCode, rr.ErrorMessage = code(no.err), &no.msg
+		} else if f != nil {
+			last = f
+		}
+		resp.Resources = append(resp.Resources, rr)
+	}
+	return after(last, resp)
+}
+
+// alterConfigsOf changes the settings of one resource; with replace those not named go back to their defaults.
+func (b *Broker) alterConfigsOf(typ kmsg.ConfigResourceType, name string, alter []alteration, replace, validateOnly bool) (*future, *refusal) {
+	switch typ {
+	case kmsg.ConfigResourceTypeTopic:
+	case kmsg.ConfigResourceTypeBroker:
+		return nil, refuse(kerr.InvalidRequest, "settings of the broker are given when it is started")
+	default:
+		return nil, refuse(kerr.InvalidRequest, "unsupported resource type %d", typ)
+	}
+	t := b.catalog.topic(name)
+	if t == nil {
+		return nil, refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
+	}
+	edit := func(t *topic) *refusal {
+		if replace {
+			clear(t.settings)
+		}
+		seen := map[string]bool{}
+		for _, a := range alter {
+			if seen[a.name] {
+				return refuse(kerr.InvalidRequest, "setting %s appears more than once", a.name)
+			}
+			seen[a.name] = true
+			if no := a.apply(t.settings); no != nil {
+				return no
+			}
+		}
+		if err := checkSettings(t.settings); err != nil {
+			return refuse(kerr.InvalidConfig, "%v", err)
+		}
+		return nil
+	}
+	if validateOnly {
+		trial := &topic{settings: map[string]string{}}
+		for k, v := range t.settings {
+			trial.settings[k] = v
+		}
+		return nil, edit(trial)
+	}
+	return b.catalog.update(t.id, edit)
+}
+
+func (a alteration) apply(settings map[string]string) *refusal {
+	s, known := topicSetting(a.name)
+	if !known {
+		return refuse(kerr.InvalidConfig, "unknown topic config name: %s", a.name)
+	}
+	if a.op == kmsg.IncrementalAlterConfigOpDelete {
+		delete(settings, a.name)
+		return nil
+	}
+	if a.value == nil {
+		return refuse(kerr.InvalidConfig, "null value not supported for topic configs: %s", a.name)
+	}
+	switch a.op {
+	case kmsg.IncrementalAlterConfigOpSet:
+		settings[a.name] = *a.value
+	case kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract:
+		if s.typ != kmsg.ConfigTypeList {
+			return refuse(kerr.InvalidConfig, "%s is no list: it cannot be appended to or subtracted from", a.name)
+		}
+		have := splitList(settingValue(settings, a.name))
+		for _, v := range splitList(*a.value) {
+			i := slices.Index(have, v)
+			switch {
+			case a.op == kmsg.IncrementalAlterConfigOpAppend && i < 0:
+				have = append(have, v)
+			case a.op == kmsg.IncrementalAlterConfigOpSubtract && i >= 0:
+				have = slices.Delete(have, i, i+1)
+			}
+		}
+		settings[a.name] = strings.Join(have, ",")
+	default:
+		return refuse(kerr.InvalidRequest, "unknown operation %d for setting %s", a.op, a.name)
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau/moldau/internal/broker/log"
+)
+
+const (
+	// maxFetchBytes bounds one response (fetch.max.bytes).
+	maxFetchBytes = 55 << 20
+	// maxFetchWait bounds the wait of one request, whatever the client asks for.
+	maxFetchWait = 5 * time.Minute
+)
+
+// fetchResult is what a fetch returns of one partition.
+type fetchResult struct {
+	log.Fetched
+	part *fetchPart
+	p    *log.Partition // nil: the client is told an error
+	err  *kerr.Error
+	// diverged is set if the client's log and ours part ways: where ours ends in the epoch the client read last.
+	diverged     bool
+	divergeEpoch int32
+	divergeEnd   int64
+}
+
+// fetch answers on the writer's time: it may have to wait for records.
+func (b *Broker) fetch(_ *request, q *kmsg.FetchRequest) reply {
+	return reply{wait: func(ctx context.Context) kmsg.Response {
+		f, err := b.sessions.open(q, b.cfg.Now())
+		resp := &fetchResponse{FetchResponse: response[*kmsg.FetchResponse](q)}
+		if err != nil {
+			resp.ErrorCode = err.Code
+			return resp
+		}
+		committed := q.IsolationLevel == 1
+		if !b.awaitRecords(ctx, q, f.parts, committed) {
+			return nil
+		}
+		resp.results = b.read(q, f.parts, committed)
+		if f.session != nil {
+			resp.SessionID = f.session.id
+			if f.incremental {
+				resp.results = news(resp.results)
+			}
+			for i := range resp.results {
+				r := &resp.results[i]
+				r.part.toldHW, r.part.toldStart = r.HighWatermark, r.LogStart
+				if r.err != nil {
+					r.part.toldHW = -1
+				}
+			}
+			f.session.told(resp.results)
+		}
+		return resp
+	}}
+}
+
+// news keeps the results that a client in a session does not know yet.
+func news(results []fetchResult) []fetchResult {
+	kept := results[:0]
+	for _, r := range results {
+		if r.Bytes > 0 || r.err != nil || r.diverged || r.HighWatermark != r.part.toldHW || r.LogStart != r.part.toldStart {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// resolve finds the log of a partition and checks what the client believes of it.
+func (b *Broker) resolve(part *fetchPart, byID bool) (*log.Partition, *kerr.Error) {
+	t, unknown := b.catalog.topic(part.name), kerr.UnknownTopicOrPartition
+	if byID {
+		if t = b.catalog.topicByID(part.id); t == nil {
+			unknown = kerr.UnknownTopicID
+		}
+	}
+	p := t.partition(part.partition)
+	if p == nil {
+		return nil, unknown
+	}
+	if err := checkLeaderEpoch(p, part.leaderEpoch); err != nil {
+		return nil, err.(*kerr.Error)
+	}
+	return p, nil
+}
+
+// awaitRecords waits until there is enough to answer with, or an error to tell, or the client's time is over. It returns
+// false if the connection ends.
+func (b *Broker) awaitRecords(ctx context.Context, q *kmsg.FetchRequest, parts []fetchPart, committed bool) bool {
+	enough := func() bool {
+		total := int64(0)
+		for i := range parts {
+			part := &parts[i]
+			p, err := b.resolve(part, q.Version >= 13)
+			if err != nil {
+				return true
+			}
+			if n := p.Available(part.offset, committed); n > 0 {
+				total += min(n, int64(part.maxBytes))
+			} else if start, hw, _ := p.Offsets(); part.offset < start || part.offset > hw {
+				return true
+			}
+			if _, _, diverged := divergence(p, part); diverged {
+				return true
+			}
+		}
+		return total >= int64(q.MinBytes)
+	}
+	wait := min(millis(q.MaxWaitMillis), maxFetchWait)
+	if wait <= 0 || enough() {
+		return true
+	}
+	w := log.NewWaiter()
+	for i := range parts {
+		if p, err := b.resolve(&parts[i], q.Version >= 13); err == nil {
+			p.Watch(committed, w)
+			defer p.Unwatch(w)
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for !enough() {
+		select {
+		case <-w.C:
+		case <-timer.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// divergence says where our log ends in the epoch a client read last, if it has read further.
+func divergence(p *log.Partition, part *fetchPart) (epoch int32, end int64, diverged bool) {
+	if part.lastEpoch < 0 {
+		return 0, 0, false
+	}
+	epoch, end = p.EndOffsetForEpoch(part.lastEpoch)
+	return epoch, end, end >= 0 && (epoch < part.lastEpoch || end < part.offset)
+}
+
+// read reads what fits into one response. The first batch is returned however large it is: a client must get on.
+func (b *Broker) read(q *kmsg.FetchRequest, parts []fetchPart, committed bool) []fetchResult {
+	results := make([]fetchResult, len(parts))
+	left, minOne := maxFetchBytes, true
+	if q.MaxBytes >= 0 {
+		left = min(left, int(q.MaxBytes))
+	}
+	for i := range parts {
+		r := &results[i]
+		r.part = &parts[i]
+		var p *log.Partition
+		if p, r.err = b.resolve(r.part, q.Version >= 13); r.err != nil {
+			r.HighWatermark, r.LastStable, r.LogStart = -1, -1, -1
+			continue
+		}
+		if r.divergeEpoch, r.divergeEnd, r.diverged = divergence(p, r.part); r.diverged {
+			r.LogStart, r.HighWatermark, r.LastStable = p.Offsets()
+			continue
+		}
+		limit := max(0, min(left, int(r.part.maxBytes)))
+		f, err := p.Read(r.part.offset, limit, committed, minOne)
+		r.Fetched = f
+		if err != nil {
+			r.err = kerr.UnknownServerError
+			if c := code(err); c != r.err.Code {
+				r.err = kerr.TypedErrorForCode(c)
+			} else {
+				b.slog.Error("a partition cannot be read", "partition", p.String(), "offset", r.part.offset, "err", err)
+			}
+			r.Batches, r.Bytes, r.Aborted = nil, 0, nil
+			continue
+		}
+		if f.Bytes > 0 {
+			minOne = false
+			left -= f.Bytes
+		}
+	}
+	return results
+}

@@ -1,0 +1,81 @@
+package group
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// ExpiredOffsets returns the committed offsets whose retention is over. Those of a group with members are kept as long as
+// a member subscribes to their topic, those that a transaction is about to change are kept anyway.
+func (g *Classic) ExpiredOffsets(now time.Time, retention time.Duration, o *Offsets) []TopicPartition {
+	var topics map[string]bool
+	switch {
+	case g.state == Empty || g.state == Dead:
+	case g.state == Stable && g.protocolType == "consumer":
+		var ok bool
+		if topics, ok = g.subscribed(); !ok {
+			return nil
+		}
+	default:
+		return nil
+	}
+	var expired []TopicPartition
+	for _, e := range o.All() {
+		if topics[e.Topic] || o.Unstable(e.TopicPartition) {
+			continue
+		}
+		// A group that had members is in use until the last one has left.
+		since := time.UnixMilli(e.CommitTime)
+		if g.state == Empty && g.protocolType != "" && g.since.After(since) {
+			since = g.since
+		}
+		end := since.Add(retention)
+		if e.ExpireTime >= 0 {
+			end = time.UnixMilli(e.ExpireTime)
+		}
+		if !end.After(now) {
+			expired = append(expired, e.TopicPartition)
+		}
+	}
+	return expired
+}
+
+// subscribed reads the topics the members of a consumer group subscribe to from what they tell their leader.
+func (g *Classic) subscribed() (map[string]bool, bool) {
+	topics := map[string]bool{}
+	for _, m := range g.members {
+		b := m.metadata(g.protocol)
+		if len(b) < 6 {
+			return nil, false
+		}
+		n := int32(binary.BigEndian.Uint32(b[2:])) // after the version
+		b = b[6:]
+		for ; n > 0; n-- {
+			if len(b) < 2 {
+				return nil, false
+			}
+			size := int(int16(binary.BigEndian.Uint16(b)))
+			if size < 0 || size > len(b)-2 {
+				return nil, false
+			}
+			topics[string(b[2:2+size])] = true
+			b = b[2+size:]
+		}
+	}
+	return topics, true
+}
+
+// Subscribes says whether a member of a consumer group subscribes to a topic; true where that cannot be known.
+func (g *Classic) Subscribes(topic string) bool {
+	if len(g.members) == 0 {
+		return false
+	}
+	topics, ok := g.subscribed()
+	return !ok || topics[topic]
+}
+
+// OffsetsDeletable says whether single offsets may be deleted: in a group with members only if it is one of consumers,
+// because only their subscriptions can be read.
+func (g *Classic) OffsetsDeletable() bool {
+	return g.state == Empty || g.protocolType == "consumer" && g.state != Dead
+}

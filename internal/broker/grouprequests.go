@@ -1,0 +1,477 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau/moldau/internal/broker/group"
+	"github.com/moldau/moldau/internal/broker/log"
+)
+
+func millis(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// nullable is the opposite of deref: "" is null.
+func nullable(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// awaited answers with what make makes of the value that comes over c.
+func awaited[T any](c <-chan T, make func(T) kmsg.Response) reply {
+	return reply{wait: func(ctx context.Context) kmsg.Response {
+		select {
+		case v := <-c:
+			return make(v)
+		case <-ctx.Done():
+			return nil
+		}
+	}}
+}
+
+func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
+	joined := make(chan group.JoinResult, 1)
+	jr := group.JoinRequest{
+		MemberID:          q.MemberID,
+		InstanceID:        deref(q.InstanceID),
+		ClientID:          r.ClientID,
+		Host:              r.conn.host,
+		Local:             r.conn.local,
+		SessionTimeout:    millis(q.SessionTimeoutMillis),
+		RebalanceTimeout:  millis(q.RebalanceTimeoutMillis),
+		ProtocolType:      q.ProtocolType,
+		RequireKnownID:    q.Version >= 4,
+		CanSkipAssignment: q.Version >= 9,
+		Reply:             func(res group.JoinResult) { joined <- res },
+	}
+	if q.Version == 0 || q.RebalanceTimeoutMillis < 0 {
+		jr.RebalanceTimeout = jr.SessionTimeout
+	}
+	prefix := r.ClientID
+	if jr.InstanceID != "" {
+		prefix = jr.InstanceID
+	}
+	jr.NewMemberID = prefix + "-" + uuid.NewString()
+	for _, p := range q.Protocols {
+		jr.Protocols = append(jr.Protocols, group.Protocol{Name: p.Name, Metadata: slices.Clone(p.Metadata)})
+	}
+	// A member that says who it is belongs to a group that exists.
+	switch g := b.groups.lock(q.Group, q.Group != "" && q.MemberID == ""); {
+	case q.Group == "":
+		jr.Reply(group.JoinResult{Err: kerr.InvalidGroupID, MemberID: q.MemberID, Generation: -1})
+	case g == nil:
+		jr.Reply(group.JoinResult{Err: kerr.UnknownMemberID, MemberID: q.MemberID, Generation: -1})
+	default:
+		b.groups.apply(g, g.classic.Join(b.cfg.Now(), jr))
+		g.mu.Unlock()
+	}
+	return awaited(joined, func(res group.JoinResult) kmsg.Response {
+		resp := response[*kmsg.JoinGroupResponse](q)
+		resp.ErrorCode = code(res.Err)
+		resp.Generation, resp.LeaderID, resp.MemberID, resp.SkipAssignment = res.Generation, res.Leader, res.MemberID, res.SkipAssignment
+		resp.ProtocolType, resp.Protocol = nullable(res.ProtocolType), nullable(res.Protocol)
+		if resp.Protocol == nil && q.Version < 7 {
+			resp.Protocol = new(string)
+		}
+		for _, m := range res.Members {
+			rm := kmsg.NewJoinGroupResponseMember()
+			rm.MemberID, rm.InstanceID, rm.ProtocolMetadata = m.ID, nullable(m.InstanceID), m.Metadata
+			resp.Members = append(resp.Members, rm)
+		}
+		return resp
+	})
+}
+
+func (b *Broker) syncGroup(_ *request, q *kmsg.SyncGroupRequest) reply {
+	synced := make(chan group.SyncResult, 1)
+	sr := group.SyncRequest{
+		MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation,
+		ProtocolType: deref(q.ProtocolType), Protocol: deref(q.Protocol),
+		Assignments: map[string][]byte{},
+		Reply:       func(res group.SyncResult) { synced <- res },
+	}
+	for _, a := range q.GroupAssignment {
+		sr.Assignments[a.MemberID] = slices.Clone(a.MemberAssignment)
+	}
+	switch g := b.groups.lock(q.Group, false); {
+	case q.Group == "":
+		sr.Reply(group.SyncResult{Err: kerr.InvalidGroupID})
+	case g == nil:
+		sr.Reply(group.SyncResult{Err: kerr.UnknownMemberID})
+	default:
+		b.groups.apply(g, g.classic.Sync(b.cfg.Now(), sr))
+		g.mu.Unlock()
+	}
+	return awaited(synced, func(res group.SyncResult) kmsg.Response {
+		resp := response[*kmsg.SyncGroupResponse](q)
+		resp.ErrorCode = code(res.Err)
+		resp.ProtocolType, resp.Protocol = nullable(res.ProtocolType), nullable(res.Protocol)
+		resp.MemberAssignment = res.Assignment
+		return resp
+	})
+}
+
+func (b *Broker) heartbeat(_ *request, q *kmsg.HeartbeatRequest) reply {
+	resp := response[*kmsg.HeartbeatResponse](q)
+	switch g := b.groups.lock(q.Group, false); {
+	case q.Group == "":
+		resp.ErrorCode = kerr.InvalidGroupID.Code
+	case g == nil:
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+	default:
+		resp.ErrorCode = code(g.classic.Heartbeat(b.cfg.Now(), q.MemberID, deref(q.InstanceID), q.Generation))
+		b.alarms.set(g.alarm, g.classic.Deadline())
+		g.mu.Unlock()
+	}
+	return answer(resp)
+}
+
+func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
+	resp := response[*kmsg.LeaveGroupResponse](q)
+	leaving := []group.Leaving{{MemberID: q.MemberID}}
+	if q.Version >= 3 {
+		leaving = leaving[:0]
+		for _, m := range q.Members {
+			leaving = append(leaving, group.Leaving{MemberID: m.MemberID, InstanceID: deref(m.InstanceID)})
+		}
+	}
+	errs := make([]error, len(leaving))
+	switch g := b.groups.lock(q.Group, false); {
+	case q.Group == "":
+		resp.ErrorCode = kerr.InvalidGroupID.Code
+		return answer(resp)
+	case g == nil:
+		for i := range errs {
+			errs[i] = kerr.UnknownMemberID
+		}
+	default:
+		var e group.Effects
+		errs, e = g.classic.Leave(b.cfg.Now(), leaving)
+		b.groups.apply(g, e)
+		g.mu.Unlock()
+	}
+	if q.Version < 3 {
+		resp.ErrorCode = code(errs[0])
+		return answer(resp)
+	}
+	for i, l := range leaving {
+		rm := kmsg.NewLeaveGroupResponseMember()
+		rm.MemberID, rm.InstanceID, rm.ErrorCode = l.MemberID, q.Members[i].InstanceID, code(errs[i])
+		resp.Members = append(resp.Members, rm)
+	}
+	return answer(resp)
+}
+
+func (b *Broker) describeGroups(_ *request, q *kmsg.DescribeGroupsRequest) reply {
+	resp := response[*kmsg.DescribeGroupsResponse](q)
+	for _, id := range q.Groups {
+		rg := kmsg.NewDescribeGroupsResponseGroup()
+		rg.Group, rg.State = id, group.Dead.String()
+		if q.IncludeAuthorizedOperations {
+			rg.AuthorizedOperations = allGroupOperations
+		}
+		if g := b.groups.lock(id, false); g == nil {
+			if q.Version >= 6 {
+				rg.ErrorCode, rg.ErrorMessage = kerr.GroupIDNotFound.Code, ptr("group "+id+" not found")
+			}
+		} else {
+			d := g.classic.Describe()
+			g.mu.Unlock()
+			rg.State, rg.ProtocolType, rg.Protocol = d.State.String(), d.ProtocolType, d.Protocol
+			for _, m := range d.Members {
+				rm := kmsg.NewDescribeGroupsResponseGroupMember()
+				rm.MemberID, rm.InstanceID, rm.ClientID, rm.ClientHost = m.ID, nullable(m.InstanceID), m.ClientID, m.Host
+				rm.ProtocolMetadata, rm.MemberAssignment = m.Metadata, m.Assignment
+				rg.Members = append(rg.Members, rm)
+			}
+		}
+		resp.Groups = append(resp.Groups, rg)
+	}
+	return answer(resp)
+}
+
+func (b *Broker) listGroups(_ *request, q *kmsg.ListGroupsRequest) reply {
+	resp := response[*kmsg.ListGroupsResponse](q)
+	matches := func(filter []string, value string) bool {
+		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, value) })
+	}
+	const classic = "Classic"
+	if !matches(q.TypesFilter, classic) {
+		return answer(resp)
+	}
+	for _, g := range b.groups.all() {
+		g.mu.Lock()
+		state, _ := g.classic.State()
+		lg := kmsg.NewListGroupsResponseGroup()
+		lg.Group, lg.ProtocolType, lg.GroupState, lg.GroupType = g.id, g.classic.ProtocolType(), state.String(), strings.ToLower(classic)
+		g.mu.Unlock()
+		if state != group.Dead && matches(q.StatesFilter, lg.GroupState) {
+			resp.Groups = append(resp.Groups, lg)
+		}
+	}
+	return answer(resp)
+}
+
+func (b *Broker) deleteGroups(_ *request, q *kmsg.DeleteGroupsRequest) reply {
+	resp := response[*kmsg.DeleteGroupsResponse](q)
+	var last *future
+	for _, id := range q.Groups {
+		rg := kmsg.NewDeleteGroupsResponseGroup()
+		rg.Group = id
+		if g := b.groups.lock(id, false); g == nil {
+			rg.ErrorCode = kerr.GroupIDNotFound.Code
+		} else {
+			f, err := b.groups.delete(g, b.cfg.Now())
+			g.mu.Unlock()
+			if rg.ErrorCode = code(err); err == nil {
+				last = f
+			}
+		}
+		resp.Groups = append(resp.Groups, rg)
+	}
+	return after(last, resp)
+}
+
+func (b *Broker) offsetDelete(_ *request, q *kmsg.OffsetDeleteRequest) reply {
+	resp := response[*kmsg.OffsetDeleteResponse](q)
+	g := b.groups.lock(q.Group, false)
+	if g == nil {
+		resp.ErrorCode = kerr.GroupIDNotFound.Code
+		return answer(resp)
+	}
+	defer g.mu.Unlock()
+	if !g.classic.OffsetsDeletable() {
+		resp.ErrorCode = kerr.NonEmptyGroup.Code
+		return answer(resp)
+	}
+	drop := map[group.TopicPartition]bool{}
+	for _, qt := range q.Topics {
+		rt := kmsg.NewOffsetDeleteResponseTopic()
+		rt.Topic = qt.Topic
+		for _, qp := range qt.Partitions {
+			rp := kmsg.NewOffsetDeleteResponseTopicPartition()
+			rp.Partition = qp.Partition
+			tp := group.TopicPartition{Topic: qt.Topic, Partition: qp.Partition}
+			switch {
+			case b.catalog.topic(qt.Topic).partition(qp.Partition) == nil:
+				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			case g.classic.Subscribes(qt.Topic):
+				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
+			default:
+				drop[tp] = true
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	f := b.groups.deleteOffsets(g, func(tp group.TopicPartition) bool { return drop[tp] })
+	return after(f, resp)
+}
+
+// commitTime and expiry of a commit: only clients of long ago set a retention.
+func (b *Broker) commitOffset(off int64, epoch int32, metadata *string, retention int64) group.Offset {
+	now := b.cfg.Now().UnixMilli()
+	o := group.Offset{Offset: off, LeaderEpoch: epoch, Metadata: strings.Clone(deref(metadata)), CommitTime: now, ExpireTime: -1}
+	if retention >= 0 {
+		o.ExpireTime = now + retention
+	}
+	return o
+}
+
+// maxOffsetMetadata bounds the metadata of a committed offset (offset.metadata.max.bytes).
+const maxOffsetMetadata = 4096
+
+func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
+	resp := response[*kmsg.OffsetCommitResponse](q)
+	retention := int64(-1)
+	if q.Version <= 4 {
+		retention = q.RetentionTimeMillis
+	}
+	g := b.groups.lock(q.Group, q.Generation < 0)
+	var refused error
+	if g == nil {
+		refused = kerr.IllegalGeneration
+		if q.Version >= 9 {
+			refused = kerr.GroupIDNotFound
+		}
+	} else {
+		defer g.mu.Unlock()
+		refused = g.classic.ValidateCommit(b.cfg.Now(), group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation})
+		b.alarms.set(g.alarm, g.classic.Deadline())
+	}
+	var puts []log.Put
+	for _, qt := range q.Topics {
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
+		t, unknown := b.catalog.topic(qt.Topic), kerr.UnknownTopicOrPartition
+		if q.Version >= 10 {
+			if t = b.catalog.topicByID(qt.TopicID); t == nil {
+				unknown = kerr.UnknownTopicID
+			}
+		}
+		for _, qp := range qt.Partitions {
+			rp := kmsg.NewOffsetCommitResponseTopicPartition()
+			rp.Partition = qp.Partition
+			switch {
+			case refused != nil && refused != kerr.UnknownTopicOrPartition:
+				rp.ErrorCode = code(refused)
+			case t.partition(qp.Partition) == nil:
+				rp.ErrorCode = unknown.Code
+			case len(deref(qp.Metadata)) > maxOffsetMetadata:
+				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			default:
+				tp := group.TopicPartition{Topic: t.name, Partition: qp.Partition}
+				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, retention)
+				g.offsets.Commit(tp, o)
+				puts = append(puts, g.offsetPut(kindOffset, 0, tp, o.Marshal()))
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if len(puts) == 0 {
+		return answer(resp)
+	}
+	f := b.groups.submit(g, log.WaitSync, puts, nil)
+	return reply{wait: func(ctx context.Context) kmsg.Response {
+		if f.wait(ctx) {
+			return resp
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		for i := range resp.Topics {
+			for j := range resp.Topics[i].Partitions {
+				if p := &resp.Topics[i].Partitions[j]; p.ErrorCode == 0 {
+					p.ErrorCode = kerr.CoordinatorNotAvailable.Code
+				}
+			}
+		}
+		return resp
+	}}
+}
+
+func (b *Broker) offsetFetch(_ *request, q *kmsg.OffsetFetchRequest) reply {
+	resp := response[*kmsg.OffsetFetchResponse](q)
+	var waits []*future
+	if q.Version >= 8 {
+		for _, qg := range q.Groups {
+			rg := kmsg.NewOffsetFetchResponseGroup()
+			rg.Group = qg.Group
+			topics, f, err := b.fetchOffsets(q, qg)
+			rg.Topics, rg.ErrorCode = topics, code(err)
+			waits = append(waits, f)
+			resp.Groups = append(resp.Groups, rg)
+		}
+	} else {
+		qg := kmsg.NewOffsetFetchRequestGroup()
+		qg.Group = q.Group
+		if q.Topics != nil {
+			qg.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
+		}
+		for _, qt := range q.Topics {
+			t := kmsg.NewOffsetFetchRequestGroupTopic()
+			t.Topic, t.Partitions = qt.Topic, qt.Partitions
+			qg.Topics = append(qg.Topics, t)
+		}
+		topics, f, err := b.fetchOffsets(q, qg)
+		resp.ErrorCode = code(err)
+		waits = append(waits, f)
+		for _, rt := range topics {
+			t := kmsg.NewOffsetFetchResponseTopic()
+			t.Topic = rt.Topic
+			for _, rp := range rt.Partitions {
+				p := kmsg.NewOffsetFetchResponseTopicPartition()
+				p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode
+				t.Partitions = append(t.Partitions, p)
+			}
+			resp.Topics = append(resp.Topics, t)
+		}
+	}
+	return reply{wait: func(ctx context.Context) kmsg.Response {
+		for _, f := range waits {
+			if !f.wait(ctx) {
+				return nil
+			}
+		}
+		return resp
+	}}
+}
+
+// fetchOffsets returns the offsets of a group, and the write that makes them durable. A group that is not known has
+// none.
+func (b *Broker) fetchOffsets(q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchRequestGroup) ([]kmsg.OffsetFetchResponseGroupTopic, *future, error) {
+	g := b.groups.lock(qg.Group, false)
+	offsets := group.NewOffsets()
+	var last *future
+	if g != nil {
+		defer g.mu.Unlock()
+		offsets, last = g.offsets, g.last
+	}
+	get := func(tp group.TopicPartition) kmsg.OffsetFetchResponseGroupTopicPartition {
+		rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+		rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = tp.Partition, -1, -1, new(string)
+		if q.RequireStable && offsets.Unstable(tp) {
+			rp.ErrorCode = kerr.UnstableOffsetCommit.Code
+			return rp
+		}
+		if o, ok := offsets.Get(tp); ok {
+			rp.Offset, rp.LeaderEpoch, rp.Metadata = o.Offset, o.LeaderEpoch, &o.Metadata
+		}
+		return rp
+	}
+	var topics []kmsg.OffsetFetchResponseGroupTopic
+	if qg.Topics == nil {
+		for _, e := range offsets.All() {
+			t := b.catalog.topic(e.Topic)
+			if t == nil && q.Version >= 10 {
+				continue
+			}
+			if n := len(topics); n == 0 || topics[n-1].Topic != e.Topic {
+				rt := kmsg.NewOffsetFetchResponseGroupTopic()
+				rt.Topic = e.Topic
+				if t != nil {
+					rt.TopicID = t.id
+				}
+				topics = append(topics, rt)
+			}
+			rt := &topics[len(topics)-1]
+			rt.Partitions = append(rt.Partitions, get(e.TopicPartition))
+		}
+		return topics, last, nil
+	}
+	for _, qt := range qg.Topics {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
+		name, unknown := qt.Topic, false
+		if q.Version >= 10 {
+			t := b.catalog.topicByID(qt.TopicID)
+			if unknown = t == nil; !unknown {
+				name = t.name
+			}
+		}
+		for _, p := range qt.Partitions {
+			rp := get(group.TopicPartition{Topic: name, Partition: p})
+			if unknown {
+				rp.ErrorCode = kerr.UnknownTopicID.Code
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		topics = append(topics, rt)
+	}
+	return topics, last, nil
+}

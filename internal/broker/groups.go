@@ -1,0 +1,356 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau/moldau/internal/broker/group"
+	"github.com/moldau/moldau/internal/broker/log"
+	"github.com/moldau/moldau/internal/broker/txn"
+)
+
+// offsetsCheck is how often expired offsets are looked for (offsets.retention.check.interval.ms).
+const offsetsCheck = 10 * time.Minute
+
+// groups is the group coordinator.
+type groups struct {
+	b      *Broker
+	limits group.Limits
+
+	mu      sync.Mutex
+	entries map[string]*consumers
+}
+
+// consumers is one group: its members and its offsets.
+type consumers struct {
+	id      string
+	mu      sync.Mutex
+	classic *group.Classic
+	offsets *group.Offsets
+	// last is the last write. Who shows the group's state to a client waits for it, so nobody sees what a crash could
+	// take back.
+	last   *future
+	alarm  *alarm
+	broken atomic.Bool
+	gone   bool // deleted: whoever still has it looks for the group anew
+}
+
+func newGroups(b *Broker) *groups {
+	return &groups{b: b, entries: map[string]*consumers{}, limits: group.Limits{
+		MinSession: b.cfg.MinSessionTimeout, MaxSession: b.cfg.MaxSessionTimeout, InitialDelay: b.cfg.InitialRebalanceDelay,
+	}}
+}
+
+// entry returns a group, made if there is none.
+func (c *groups) entry(id string) *consumers {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.entries[id]
+	if g == nil {
+		g = &consumers{id: id, classic: group.NewClassic(id, c.limits, c.b.cfg.Now()), offsets: group.NewOffsets()}
+		g.alarm = newAlarm(func(now time.Time) { c.tick(g, now) })
+		c.entries[id] = g
+	}
+	return g
+}
+
+// lock returns a locked group; nil if there is none and none is to be made.
+func (c *groups) lock(id string, create bool) *consumers {
+	for {
+		c.mu.Lock()
+		g := c.entries[id]
+		c.mu.Unlock()
+		if g == nil {
+			if !create {
+				return nil
+			}
+			g = c.entry(id)
+		}
+		g.mu.Lock()
+		if !g.gone {
+			c.mend(g)
+			return g
+		}
+		g.mu.Unlock()
+	}
+}
+
+// all returns the groups in order of their ids.
+func (c *groups) all() []*consumers {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gs := make([]*consumers, 0, len(c.entries))
+	for _, id := range slices.Sorted(maps.Keys(c.entries)) {
+		gs = append(gs, c.entries[id])
+	}
+	return gs
+}
+
+// mend takes a group back to what the log holds of it, after a write failed.
+func (c *groups) mend(g *consumers) {
+	if !g.broken.Swap(false) {
+		return
+	}
+	now := c.b.cfg.Now()
+	for _, answer := range g.classic.Abandon(now).Answers {
+		answer(nil)
+	}
+	g.classic, g.offsets, g.last = group.NewClassic(g.id, c.limits, now), group.NewOffsets(), nil
+	for kind, restore := range c.restorers() {
+		for key, value := range c.b.log.Records(kind) {
+			if k, err := parseGroupKey(kind, key); err == nil && k.group == g.id {
+				if err := restore(g, k, value, now); err != nil {
+					c.b.slog.Error("a group's record cannot be read back", "group", g.id, "err", err)
+				}
+			}
+		}
+	}
+	c.b.alarms.set(g.alarm, g.classic.Deadline())
+}
+
+type restorer func(g *consumers, k groupKey, value []byte, now time.Time) error
+
+// restorers say how the records of groups are taken back in, by kind.
+func (c *groups) restorers() map[byte]restorer {
+	return map[byte]restorer{
+		kindGroup: func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
+			g.classic, err = group.RestoreClassic(k.group, c.limits, now, value)
+			return err
+		},
+		kindOffset: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
+			o, err := group.UnmarshalOffset(value)
+			if err == nil {
+				g.offsets.Commit(k.partition, o)
+			}
+			return err
+		},
+		kindPending: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
+			o, err := group.UnmarshalOffset(value)
+			if err == nil {
+				g.offsets.CommitPending(k.producer, k.partition, o)
+			}
+			return err
+		},
+	}
+}
+
+// restore takes all stored groups back in.
+func (c *groups) restore(now time.Time) error {
+	restorers := c.restorers()
+	// Committed offsets come before pending ones: what is pending was written later, or the commit would have cleared it.
+	for _, kind := range []byte{kindGroup, kindOffset, kindPending} {
+		for key, value := range c.b.log.Records(kind) {
+			k, err := parseGroupKey(kind, key)
+			if err == nil {
+				err = restorers[kind](c.entry(k.group), k, value, now)
+			}
+			if err != nil {
+				return fmt.Errorf("broker: %w", err)
+			}
+		}
+	}
+	for _, g := range c.all() {
+		c.b.alarms.set(g.alarm, g.classic.Deadline())
+	}
+	return nil
+}
+
+// groupKey is the key of a group's record, as far as its kind has the parts.
+type groupKey struct {
+	group     string
+	partition group.TopicPartition
+	producer  int64
+}
+
+func (k groupKey) encode(kind byte) string {
+	if kind == kindGroup {
+		return k.group
+	}
+	b := binary.AppendUvarint(nil, uint64(len(k.group)))
+	b = append(b, k.group...)
+	if kind == kindPending {
+		b = binary.BigEndian.AppendUint64(b, uint64(k.producer))
+	}
+	b = append(b, k.partition.Topic...)
+	return string(binary.BigEndian.AppendUint32(b, uint32(k.partition.Partition)))
+}
+
+var errKey = errors.New("a group's record has a key that cannot be read")
+
+func parseGroupKey(kind byte, key string) (groupKey, error) {
+	if kind == kindGroup {
+		return groupKey{group: key}, nil
+	}
+	b := []byte(key)
+	n, w := binary.Uvarint(b)
+	if w <= 0 || n > uint64(len(b)-w) {
+		return groupKey{}, errKey
+	}
+	k := groupKey{group: string(b[w : w+int(n)])}
+	b = b[w+int(n):]
+	if kind == kindPending {
+		if len(b) < 8 {
+			return groupKey{}, errKey
+		}
+		k.producer = int64(binary.BigEndian.Uint64(b))
+		b = b[8:]
+	}
+	if len(b) < 4 {
+		return groupKey{}, errKey
+	}
+	k.partition = group.TopicPartition{Topic: string(b[:len(b)-4]), Partition: int32(binary.BigEndian.Uint32(b[len(b)-4:]))}
+	return k, nil
+}
+
+func (g *consumers) put() log.Put {
+	return log.Put{Kind: kindGroup, Key: g.id, Value: g.classic.Marshal()}
+}
+
+// offsetPut stores a committed offset, or a pending one of a producer; nil deletes it.
+func (g *consumers) offsetPut(kind byte, producer int64, tp group.TopicPartition, value []byte) log.Put {
+	return log.Put{Kind: kind, Key: groupKey{g.id, tp, producer}.encode(kind), Value: value}
+}
+
+// submit writes puts of a group.
+func (c *groups) submit(g *consumers, wait log.Wait, puts []log.Put, then func(error)) *future {
+	f := newFuture()
+	c.b.log.Submit(log.Write{Puts: puts}, wait, func(err error) {
+		if err != nil {
+			g.broken.Store(true)
+		}
+		f.set(err)
+		if then != nil {
+			then(err)
+		}
+	})
+	g.last = f
+	return f
+}
+
+// apply does what a step of the group asks for.
+func (c *groups) apply(g *consumers, e group.Effects) {
+	if e.Persist {
+		c.submit(g, log.WaitSync, []log.Put{g.put()}, func(err error) {
+			for _, answer := range e.Answers {
+				answer(err)
+			}
+		})
+	} else {
+		for _, answer := range e.Answers {
+			answer(nil)
+		}
+	}
+	c.b.alarms.set(g.alarm, g.classic.Deadline())
+}
+
+func (c *groups) tick(g *consumers, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.gone {
+		c.mend(g)
+		c.apply(g, g.classic.Tick(now))
+	}
+}
+
+// endTransaction ends a transaction in the groups it commits offsets of, and returns what to store. The groups stay
+// locked, in order, until the caller has submitted that.
+func (c *groups) endTransaction(ending *txn.Ending) (locked []*consumers, puts []log.Put) {
+	for _, id := range ending.Groups {
+		g := c.lock(id, false)
+		if g == nil {
+			continue // deleted since
+		}
+		locked = append(locked, g)
+		for _, e := range g.offsets.Pending(ending.ProducerID) {
+			puts = append(puts, g.offsetPut(kindPending, ending.ProducerID, e.TopicPartition, nil))
+		}
+		for _, e := range g.offsets.End(ending.ProducerID, ending.Commit) {
+			puts = append(puts, g.offsetPut(kindOffset, 0, e.TopicPartition, e.Offset.Marshal()))
+		}
+	}
+	return locked, puts
+}
+
+// topicDeleted forgets the offsets of a topic. It returns the last write, nil if there was nothing to forget.
+func (c *groups) topicDeleted(t *topic) *future {
+	var last *future
+	for _, g := range c.all() {
+		g.mu.Lock()
+		if f := c.deleteOffsets(g, func(tp group.TopicPartition) bool { return tp.Topic == t.name }); f != nil {
+			last = f
+		}
+		g.mu.Unlock()
+	}
+	return last
+}
+
+// deleteOffsets forgets the offsets of some partitions, pending ones too. It returns nil if there are none.
+func (c *groups) deleteOffsets(g *consumers, which func(group.TopicPartition) bool) *future {
+	var puts []log.Put
+	var tps []group.TopicPartition
+	for _, e := range g.offsets.All() {
+		if which(e.TopicPartition) {
+			tps = append(tps, e.TopicPartition)
+			puts = append(puts, g.offsetPut(kindOffset, 0, e.TopicPartition, nil))
+		}
+	}
+	for _, id := range g.offsets.PendingProducers() {
+		for _, e := range g.offsets.Pending(id) {
+			if which(e.TopicPartition) {
+				tps = append(tps, e.TopicPartition)
+				puts = append(puts, g.offsetPut(kindPending, id, e.TopicPartition, nil))
+			}
+		}
+	}
+	if len(puts) == 0 {
+		return nil
+	}
+	for _, tp := range tps {
+		g.offsets.Delete(tp)
+	}
+	return c.submit(g, log.WaitSync, puts, nil)
+}
+
+// delete deletes a group that is empty.
+func (c *groups) delete(g *consumers, now time.Time) (*future, error) {
+	if err := g.classic.Kill(now); err != nil {
+		return nil, err
+	}
+	c.deleteOffsets(g, func(group.TopicPartition) bool { return true })
+	f := c.submit(g, log.WaitSync, []log.Put{{Kind: kindGroup, Key: g.id}}, nil)
+	g.gone = true
+	c.b.alarms.set(g.alarm, time.Time{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.entries, g.id)
+	return f, nil
+}
+
+// expireOffsets forgets the offsets whose retention is over, and groups that have nothing left.
+func (c *groups) expireOffsets(now time.Time) {
+	for _, g := range c.all() {
+		g.mu.Lock()
+		if !g.gone {
+			c.mend(g)
+			c.expireGroup(g, now)
+		}
+		g.mu.Unlock()
+	}
+}
+
+func (c *groups) expireGroup(g *consumers, now time.Time) {
+	expired := g.classic.ExpiredOffsets(now, c.b.cfg.OffsetsRetention, g.offsets)
+	if len(expired) > 0 {
+		c.deleteOffsets(g, func(tp group.TopicPartition) bool { return slices.Contains(expired, tp) })
+	}
+	if state, since := g.classic.State(); state == group.Empty && g.offsets.Len() == 0 && len(g.offsets.PendingProducers()) == 0 &&
+		(len(expired) > 0 || now.Sub(since) > offsetsCheck) {
+		c.delete(g, now)
+	}
+}

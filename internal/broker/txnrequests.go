@@ -1,0 +1,470 @@
+package broker
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau/moldau/internal/broker/group"
+	"github.com/moldau/moldau/internal/broker/log"
+	"github.com/moldau/moldau/internal/broker/txn"
+)
+
+// both waits for two writes, of which either may be nil.
+func both(resp kmsg.Response, fs ...*future) reply {
+	return reply{wait: func(ctx context.Context) kmsg.Response {
+		for _, f := range fs {
+			if !f.wait(ctx) {
+				return nil
+			}
+		}
+		return resp
+	}}
+}
+
+func (b *Broker) initProducerID(_ *request, q *kmsg.InitProducerIDRequest) reply {
+	resp := response[*kmsg.InitProducerIDResponse](q)
+	resp.ProducerID, resp.ProducerEpoch = -1, -1
+	fail := func(err error) reply {
+		if err == kerr.ProducerFenced && q.Version < 4 {
+			err = kerr.InvalidProducerEpoch
+		}
+		resp.ErrorCode = code(err)
+		return answer(resp)
+	}
+	if (q.ProducerID < 0) != (q.ProducerEpoch < 0) {
+		return fail(kerr.InvalidRequest)
+	}
+	if q.TransactionalID == nil {
+		id, f := b.txns.ids.take()
+		resp.ProducerID, resp.ProducerEpoch = id, 0
+		return after(f, resp)
+	}
+	timeout := millis(q.TransactionTimeoutMillis)
+	switch {
+	case *q.TransactionalID == "":
+		return fail(kerr.InvalidRequest)
+	case timeout <= 0 || timeout > b.cfg.MaxTransactionTimeout:
+		return fail(kerr.InvalidTransactionTimeout)
+	}
+	var expected *txn.Producer
+	if q.ProducerID >= 0 {
+		expected = &txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}
+	}
+	var block *future
+	newID := func() (id int64) {
+		id, block = b.txns.ids.take()
+		return id
+	}
+	now := b.cfg.Now()
+	e := b.txns.lockNew(*q.TransactionalID, now, newID)
+	defer e.mu.Unlock()
+	producer, ending, err := e.state.Init(now, timeout, expected, newID)
+	if err != nil {
+		return fail(err)
+	}
+	var f *future
+	if ending != nil {
+		f = b.txns.end(e, ending)
+	} else {
+		f, _ = b.txns.submit(e, log.Write{Puts: []log.Put{e.put()}}, log.WaitSync)
+	}
+	resp.ProducerID, resp.ProducerEpoch = producer.ID, producer.Epoch
+	return both(resp, block, f)
+}
+
+func (b *Broker) addPartitionsToTxn(_ *request, q *kmsg.AddPartitionsToTxnRequest) reply {
+	resp := response[*kmsg.AddPartitionsToTxnResponse](q)
+	if q.Version < 4 {
+		var rts []kmsg.AddPartitionsToTxnRequestTransactionTopic
+		for _, t := range q.Topics {
+			rts = append(rts, kmsg.AddPartitionsToTxnRequestTransactionTopic{Topic: t.Topic, Partitions: t.Partitions})
+		}
+		results, f := b.addPartitions(q.TransactionalID, txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, rts, false, q.Version)
+		for _, r := range results {
+			t := kmsg.NewAddPartitionsToTxnResponseTopic()
+			t.Topic = r.Topic
+			for _, p := range r.Partitions {
+				t.Partitions = append(t.Partitions, kmsg.AddPartitionsToTxnResponseTopicPartition{Partition: p.Partition, ErrorCode: p.ErrorCode})
+			}
+			resp.Topics = append(resp.Topics, t)
+		}
+		return after(f, resp)
+	}
+	var fs []*future
+	for _, qt := range q.Transactions {
+		rt := kmsg.NewAddPartitionsToTxnResponseTransaction()
+		rt.TransactionalID = qt.TransactionalID
+		var f *future
+		rt.Topics, f = b.addPartitions(qt.TransactionalID, txn.Producer{ID: qt.ProducerID, Epoch: qt.ProducerEpoch}, qt.Topics, qt.VerifyOnly, q.Version)
+		fs = append(fs, f)
+		resp.Transactions = append(resp.Transactions, rt)
+	}
+	return both(resp, fs...)
+}
+
+// addPartitions adds partitions to a transaction, all or none, or says which are in it.
+func (b *Broker) addPartitions(id string, producer txn.Producer, topics []kmsg.AddPartitionsToTxnRequestTransactionTopic, verifyOnly bool, version int16) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
+	var parts []txn.Partition
+	var results []kmsg.AddPartitionsToTxnResponseTransactionTopic
+	missing := false
+	each := func(f func(t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition)) {
+		for i := range results {
+			t := b.catalog.topic(results[i].Topic)
+			for j := range results[i].Partitions {
+				f(t, &results[i].Partitions[j])
+			}
+		}
+	}
+	for _, qt := range topics {
+		rt := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
+		rt.Topic = qt.Topic
+		t := b.catalog.topic(qt.Topic)
+		for _, p := range qt.Partitions {
+			rp := kmsg.NewAddPartitionsToTxnResponseTransactionTopicPartition()
+			rp.Partition = p
+			if t.partition(p) == nil {
+				missing = true
+			} else {
+				parts = append(parts, txn.Partition{Topic: t.id, Partition: p})
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		results = append(results, rt)
+	}
+	fail := func(err error) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
+		if err == kerr.ProducerFenced && version < 2 {
+			err = kerr.InvalidProducerEpoch
+		}
+		each(func(_ *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) { rp.ErrorCode = code(err) })
+		return results, nil
+	}
+	if id == "" {
+		return fail(kerr.InvalidRequest)
+	}
+	if missing {
+		each(func(t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
+			rp.ErrorCode = kerr.OperationNotAttempted.Code
+			if t.partition(rp.Partition) == nil {
+				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			}
+		})
+		return results, nil
+	}
+	e := b.txns.lock(id)
+	if e == nil {
+		return fail(kerr.InvalidProducerIDMapping)
+	}
+	defer e.mu.Unlock()
+	if verifyOnly {
+		each(func(t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
+			rp.ErrorCode = code(e.state.Verify(producer, txn.Partition{Topic: t.id, Partition: rp.Partition}))
+		})
+		return results, nil
+	}
+	changed, err := e.state.Add(b.cfg.Now(), producer, parts)
+	if err != nil {
+		return fail(err)
+	}
+	if changed {
+		f, _ := b.txns.submit(e, log.Write{Puts: []log.Put{e.put()}}, log.WaitNone)
+		return results, f
+	}
+	return results, e.last
+}
+
+func (b *Broker) addOffsetsToTxn(_ *request, q *kmsg.AddOffsetsToTxnRequest) reply {
+	resp := response[*kmsg.AddOffsetsToTxnResponse](q)
+	fail := func(err error) reply {
+		if err == kerr.ProducerFenced && q.Version < 2 {
+			err = kerr.InvalidProducerEpoch
+		}
+		resp.ErrorCode = code(err)
+		return answer(resp)
+	}
+	if q.TransactionalID == "" {
+		return fail(kerr.InvalidRequest)
+	}
+	e := b.txns.lock(q.TransactionalID)
+	if e == nil {
+		return fail(kerr.InvalidProducerIDMapping)
+	}
+	defer e.mu.Unlock()
+	changed, err := e.state.Add(b.cfg.Now(), txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, nil, q.Group)
+	if err != nil {
+		return fail(err)
+	}
+	f := e.last
+	if changed {
+		f, _ = b.txns.submit(e, log.Write{Puts: []log.Put{e.put()}}, log.WaitNone)
+	}
+	return after(f, resp)
+}
+
+func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) reply {
+	resp := response[*kmsg.TxnOffsetCommitResponse](q)
+	e := b.txns.lock(q.TransactionalID)
+	producer := txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}
+	var refused error
+	changed := false
+	commit := group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation, Transactional: true}
+	if q.Version < 3 {
+		commit.MemberID, commit.Generation = "", -1
+	}
+	var g *consumers
+	if e == nil {
+		refused = kerr.InvalidProducerIDMapping
+	} else {
+		defer e.mu.Unlock()
+		g, refused = b.validateTxnCommit(q, commit)
+		if g != nil {
+			defer g.mu.Unlock()
+		}
+		if refused == nil {
+			if q.Version >= 5 {
+				changed, refused = e.state.Add(b.cfg.Now(), producer, nil, q.Group)
+			} else {
+				refused = e.state.VerifyGroup(producer, q.Group)
+			}
+		}
+		if refused == kerr.ProducerFenced {
+			refused = kerr.InvalidProducerEpoch
+		}
+	}
+	var puts []log.Put
+	for _, qt := range q.Topics {
+		rt := kmsg.NewTxnOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
+		t, unknown := b.catalog.topic(qt.Topic), kerr.UnknownTopicOrPartition
+		if q.Version >= 6 {
+			if t = b.catalog.topicByID(qt.TopicID); t == nil {
+				unknown = kerr.UnknownTopicID
+			}
+		}
+		for _, qp := range qt.Partitions {
+			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+			rp.Partition = qp.Partition
+			switch {
+			case t.partition(qp.Partition) == nil:
+				rp.ErrorCode = unknown.Code
+			case refused != nil:
+				rp.ErrorCode = code(refused)
+			case len(deref(qp.Metadata)) > maxOffsetMetadata:
+				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			default:
+				tp := group.TopicPartition{Topic: t.name, Partition: qp.Partition}
+				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, -1)
+				g.offsets.CommitPending(producer.ID, tp, o)
+				puts = append(puts, g.offsetPut(kindPending, producer.ID, tp, o.Marshal()))
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if changed {
+		puts = append(puts, e.put())
+	}
+	if len(puts) == 0 {
+		return answer(resp)
+	}
+	// What waits for the end of a transaction need not be durable before it.
+	f, _ := b.txns.submit(e, log.Write{Puts: puts}, log.WaitNone, g)
+	return after(f, resp)
+}
+
+// validateTxnCommit says whether a transaction may commit offsets of a group, and returns the group locked unless it is
+// not known. Clients that do not say who they are may, as any administrator may.
+func (b *Broker) validateTxnCommit(q *kmsg.TxnOffsetCommitRequest, c group.Commit) (*consumers, error) {
+	g := b.groups.lock(q.Group, c.Generation < 0)
+	if g == nil {
+		if q.Version >= 6 {
+			return nil, kerr.GroupIDNotFound
+		}
+		return nil, kerr.IllegalGeneration
+	}
+	return g, g.classic.ValidateCommit(b.cfg.Now(), c)
+}
+
+func (b *Broker) endTxn(_ *request, q *kmsg.EndTxnRequest) reply {
+	resp := response[*kmsg.EndTxnResponse](q)
+	resp.ProducerID, resp.ProducerEpoch = -1, -1
+	fail := func(err error) reply {
+		if err == kerr.ProducerFenced && q.Version < 2 {
+			err = kerr.InvalidProducerEpoch
+		}
+		resp.ErrorCode = code(err)
+		return answer(resp)
+	}
+	if q.TransactionalID == "" {
+		return fail(kerr.InvalidRequest)
+	}
+	e := b.txns.lock(q.TransactionalID)
+	if e == nil {
+		return fail(kerr.InvalidProducerIDMapping)
+	}
+	defer e.mu.Unlock()
+	var block *future
+	newID := func() (id int64) {
+		id, block = b.txns.ids.take()
+		return id
+	}
+	ended, err := e.state.End(b.cfg.Now(), txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, q.Commit, q.Version >= 5, newID)
+	if err != nil {
+		return fail(err)
+	}
+	// A request that was answered before waits for the write of the first one: its answer may have been lost for that.
+	f := e.last
+	if ended.Ending != nil {
+		f = b.txns.end(e, ended.Ending)
+	}
+	resp.ProducerID, resp.ProducerEpoch = ended.Producer.ID, ended.Producer.Epoch
+	return both(resp, block, f)
+}
+
+// writeTxnMarkers writes markers by hand: how an operator ends a transaction that nobody coordinates any more.
+func (b *Broker) writeTxnMarkers(_ *request, q *kmsg.WriteTxnMarkersRequest) reply {
+	resp := response[*kmsg.WriteTxnMarkersResponse](q)
+	var fs []*future
+	for _, qm := range q.Markers {
+		rm := kmsg.NewWriteTxnMarkersResponseMarker()
+		rm.ProducerID = qm.ProducerID
+		var w log.Write
+		var at [][2]int
+		for _, qt := range qm.Topics {
+			rt := kmsg.NewWriteTxnMarkersResponseMarkerTopic()
+			rt.Topic = qt.Topic
+			t := b.catalog.topic(qt.Topic)
+			for _, p := range qt.Partitions {
+				rp := kmsg.NewWriteTxnMarkersResponseMarkerTopicPartition()
+				rp.Partition = p
+				if part := t.partition(p); part == nil {
+					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+				} else {
+					w.Markers = append(w.Markers, log.Marker{
+						Partition: part, ProducerID: qm.ProducerID, Epoch: qm.ProducerEpoch,
+						CoordinatorEpoch: qm.CoordinatorEpoch, Commit: qm.Committed, TV2: qm.TransactionVersion >= 2,
+					})
+					at = append(at, [2]int{len(rm.Topics), len(rt.Partitions)})
+				}
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			rm.Topics = append(rm.Topics, rt)
+		}
+		if len(w.Markers) > 0 {
+			f := newFuture()
+			for i, r := range b.log.Submit(w, log.WaitSync, f.set) {
+				rm.Topics[at[i][0]].Partitions[at[i][1]].ErrorCode = code(r.Err)
+			}
+			fs = append(fs, f)
+		}
+		resp.Markers = append(resp.Markers, rm)
+	}
+	return both(resp, fs...)
+}
+
+func (b *Broker) describeProducers(_ *request, q *kmsg.DescribeProducersRequest) reply {
+	resp := response[*kmsg.DescribeProducersResponse](q)
+	for _, qt := range q.Topics {
+		rt := kmsg.NewDescribeProducersResponseTopic()
+		rt.Topic = qt.Topic
+		t := b.catalog.topic(qt.Topic)
+		for _, i := range qt.Partitions {
+			rp := kmsg.NewDescribeProducersResponseTopicPartition()
+			rp.Partition = i
+			if p := t.partition(i); p == nil {
+				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			} else {
+				for _, s := range p.Producers() {
+					rp.ActiveProducers = append(rp.ActiveProducers, kmsg.DescribeProducersResponseTopicPartitionActiveProducer{
+						ProducerID: s.ProducerID, ProducerEpoch: int32(s.Epoch), LastSequence: s.LastSequence,
+						LastTimestamp: s.LastTimestamp, CoordinatorEpoch: s.CoordinatorEpoch, CurrentTxnStartOffset: s.TxnFirstOffset,
+					})
+				}
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return answer(resp)
+}
+
+func (b *Broker) describeTransactions(_ *request, q *kmsg.DescribeTransactionsRequest) reply {
+	resp := response[*kmsg.DescribeTransactionsResponse](q)
+	var fs []*future
+	for _, id := range q.TransactionalIDs {
+		rs := kmsg.NewDescribeTransactionsResponseTransactionState()
+		rs.TransactionalID = id
+		e := b.txns.lock(id)
+		switch {
+		case id == "":
+			rs.ErrorCode = kerr.InvalidRequest.Code
+		case e == nil:
+			rs.ErrorCode = kerr.TransactionalIDNotFound.Code
+		default:
+			s := e.state
+			rs.State, rs.TimeoutMillis = s.State().String(), int32(s.Timeout().Milliseconds())
+			rs.ProducerID, rs.ProducerEpoch, rs.StartTimestamp = s.Producer().ID, s.Producer().Epoch, -1
+			if start := s.Start(); !start.IsZero() {
+				rs.StartTimestamp = start.UnixMilli()
+			}
+			for _, tp := range s.Partitions() {
+				t := b.catalog.topicByID(tp.Topic)
+				if t == nil {
+					continue
+				}
+				if n := len(rs.Topics); n == 0 || rs.Topics[n-1].Topic != t.name {
+					rt := kmsg.NewDescribeTransactionsResponseTransactionStateTopic()
+					rt.Topic = t.name
+					rs.Topics = append(rs.Topics, rt)
+				}
+				rt := &rs.Topics[len(rs.Topics)-1]
+				rt.Partitions = append(rt.Partitions, tp.Partition)
+			}
+			fs = append(fs, e.last)
+			e.mu.Unlock()
+		}
+		resp.TransactionStates = append(resp.TransactionStates, rs)
+	}
+	return both(resp, fs...)
+}
+
+func (b *Broker) listTransactions(_ *request, q *kmsg.ListTransactionsRequest) reply {
+	resp := response[*kmsg.ListTransactionsResponse](q)
+	known := []string{"Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort", "Dead", "PrepareEpochFence"}
+	for _, f := range q.StateFilters {
+		if !slices.Contains(known, f) {
+			resp.UnknownStateFilters = append(resp.UnknownStateFilters, f)
+		}
+	}
+	var pattern *regexp.Regexp
+	if p := deref(q.TransactionalIDPattern); p != "" {
+		var err error
+		if pattern, err = regexp.Compile("^(?:" + p + ")$"); err != nil {
+			resp.ErrorCode = kerr.InvalidRegularExpression.Code
+			return answer(resp)
+		}
+	}
+	now := b.cfg.Now()
+	for _, e := range b.txns.all() {
+		e.mu.Lock()
+		s := e.state
+		state, producer, start := s.State(), s.Producer(), s.Start()
+		e.mu.Unlock()
+		switch {
+		case state == txn.Dead,
+			len(q.StateFilters) > 0 && !slices.Contains(q.StateFilters, state.String()),
+			len(q.ProducerIDFilters) > 0 && !slices.Contains(q.ProducerIDFilters, producer.ID),
+			pattern != nil && !pattern.MatchString(s.ID()),
+			q.Version >= 1 && q.DurationFilterMillis >= 0 && (start.IsZero() || now.Sub(start) <= time.Duration(q.DurationFilterMillis)*time.Millisecond):
+			continue
+		}
+		ts := kmsg.NewListTransactionsResponseTransactionState()
+		ts.TransactionalID, ts.ProducerID, ts.TransactionState = s.ID(), producer.ID, state.String()
+		resp.TransactionStates = append(resp.TransactionStates, ts)
+	}
+	return answer(resp)
+}
