@@ -14,6 +14,19 @@ func (g *Graph) validate() (found Mistakes) {
 	if len(g.nodes) == 0 && len(g.globals) == 0 {
 		fail(ErrEmpty, "", "the topology is empty: read at least one topic with Builder.Stream or Builder.Table")
 	}
+	labels := map[string]*Node{}
+	for _, n := range g.nodes {
+		if n.Name == "" {
+			continue
+		}
+		if err := CheckName(n.Name); err != nil {
+			fail(ErrName, n.At, "label %q: %v", n.Name, err)
+		}
+		if other := labels[n.Name]; other != nil {
+			fail(ErrClash, n.At, "label %q is given here and at %s", n.Name, other.At)
+		}
+		labels[n.Name] = n
+	}
 	written := map[*Topic]bool{}
 	for _, n := range g.nodes {
 		for _, t := range n.Sinks {
