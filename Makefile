@@ -23,7 +23,8 @@ help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
 	@awk -F ' ## ' '/^[a-z-]+:.*## /{sub(/:.*/, "", $$1); printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: flights ## real flights on the bundled broker, to watch in a browser; Ctrl-C stops, a second run continues (RATE=5000)
+demo: ## real flights on the bundled broker, to watch in a browser; Ctrl-C stops, a second run continues (RATE=5000)
+	@go build -o $(BIN)/flights ./examples/flights
 	@exec $(BIN)/flights -rate $(RATE) $(ARGS)
 
 test: ## every test, 5 minutes at most
@@ -45,20 +46,15 @@ bench: ## CPU, throughput and state beside a hand-written loop, medians of sever
 	@go build -o $(BIN)/benchmarks ./benchmarks
 	@$(BIN)/benchmarks $(ARGS)
 
-verify: flights ## flights killed KILLS=20 times, then every record checked; and the check shown to catch doubling
-	$(BIN)/verify -run $(BIN)/flights -kills $(KILLS) $(ARGS)
-	$(BIN)/verify -run $(BIN)/flights -kills $(KILLS) -guarantee at-least-once -expect doubled $(ARGS)
+verify: ## flights killed KILLS=20 times, then every record checked; and the check shown to catch doubling
+	go run ./examples/flights/verify -kills $(KILLS) $(ARGS)
+	go run ./examples/flights/verify -kills $(KILLS) -guarantee at-least-once -expect doubled $(ARGS)
 
 kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a JDK and mvn
 	@scripts/kafka/run.sh go test -count=1 -timeout 8m -run Kafka ./internal/cluster/... .
 
-kafka-verify: flights ## verify on Apache Kafka
-	@scripts/kafka/run.sh sh -c '$(BIN)/verify -run $(BIN)/flights -kills $(KILLS) -brokers $$MOLDAU_KAFKA $(ARGS)'
+kafka-verify: ## verify on Apache Kafka
+	@scripts/kafka/run.sh sh -c 'go run ./examples/flights/verify -kills $(KILLS) -brokers $$MOLDAU_KAFKA $(ARGS)'
 
 clean: ## remove bin/
 	rm -rf $(BIN)
-
-.PHONY: flights
-flights:
-	@go build -o $(BIN)/flights ./examples/flights
-	@go build -o $(BIN)/verify ./examples/flights/verify
