@@ -34,8 +34,8 @@ func Tasks(subs []Subtopology, partitions map[string]int32) []Task {
 	for i, s := range subs {
 		n := int32(0)
 		for _, t := range s.Topics {
-			p, ok := partitions[t]
-			if !ok {
+			p := partitions[t]
+			if p == 0 {
 				n = 0
 				break
 			}
