@@ -1,0 +1,545 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"time"
+
+	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/commit"
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/restore"
+	"github.com/moldau/moldau/internal/task"
+	"github.com/moldau/moldau/internal/tier"
+	"github.com/moldau/moldau/topology"
+)
+
+// keeper is the goroutine that opens tasks and restores them, and that keeps global tables up to date. All its fields but
+// the box belong to it.
+type keeper struct {
+	n        *Node
+	box      *mailbox[func()]
+	reader   cluster.Reader
+	follower *restore.Follower
+	asked    []*slot // to be opened
+	opening  map[*slot]*opening
+	byTarget map[cluster.TP]func(restore.Progress) error
+	retries  int
+}
+
+// opening is a task of which stores are being restored.
+type opening struct {
+	h         *hosted
+	committed map[string]string // metadata by topic
+	missing   int               // stores that are not up to date
+}
+
+// global is a global table: one store for all tasks of the process.
+type global struct {
+	name  string
+	store flow.Store
+	tier  tier.Store
+	db    tier.DB
+}
+
+func newKeeper(n *Node, reader cluster.Reader) *keeper {
+	return &keeper{n: n, box: newMailbox[func()](), reader: reader, follower: restore.New(reader), opening: map[*slot]*opening{},
+		byTarget: map[cluster.TP]func(restore.Progress) error{}}
+}
+
+// open asks for tasks to be opened, drop for them to be let go of again.
+func (k *keeper) open(slots []*slot) { k.box.put(func() { k.asked = append(k.asked, slots...) }) }
+
+func (k *keeper) drop(slots []*slot) {
+	k.box.put(func() {
+		for _, s := range slots {
+			if k.let(s) {
+				k.n.poller.box.put(func() { k.n.poller.closed(s) })
+			}
+		}
+	})
+}
+
+// let closes what the keeper has of a task; false: it has handed the task over already.
+func (k *keeper) let(s *slot) bool {
+	if i := slices.Index(k.asked, s); i >= 0 {
+		k.asked = slices.Delete(k.asked, i, i+1)
+		return true
+	}
+	o := k.opening[s]
+	if o == nil {
+		return false
+	}
+	delete(k.opening, s)
+	for _, st := range o.h.stores {
+		if st.changelog.Topic != "" {
+			k.follower.Remove(st.changelog)
+			delete(k.byTarget, st.changelog)
+		}
+	}
+	k.n.closeTask(o.h, true)
+	return true
+}
+
+func (k *keeper) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, f := range k.box.take() {
+			f()
+		}
+		if len(k.asked) > 0 {
+			slots := k.asked
+			k.asked = nil
+			k.openAll(ctx, slots)
+			continue
+		}
+		if k.follower.Len() == 0 {
+			select {
+			case <-ctx.Done():
+			case <-k.box.signal:
+			}
+			continue
+		}
+		wait, cancel := k.box.waiting(ctx)
+		done, err := k.follower.Poll(wait)
+		cancel()
+		if err == nil {
+			err = k.note(done)
+		}
+		if err != nil && ctx.Err() == nil {
+			k.failed(ctx, err)
+		}
+	}
+	for _, f := range k.box.take() {
+		f()
+	}
+	for s := range k.opening {
+		k.let(s)
+	}
+}
+
+// failed: restoring does not go on. Trying again does no harm, a Follower continues where it was.
+func (k *keeper) failed(ctx context.Context, err error) {
+	if !transient(err) || errors.Is(err, restore.ErrApply) {
+		k.n.fail(fmt.Errorf("restoring: %w", err))
+		sleep(ctx, 50*time.Millisecond)
+		return
+	}
+	if k.retries++; k.retries == 1 || k.retries%20 == 0 {
+		k.n.log.Warn("restoring fails, trying again", "error", err, "times", k.retries)
+	}
+	sleep(ctx, min(time.Duration(k.retries)*20*time.Millisecond, time.Second))
+}
+
+func (k *keeper) note(done []restore.Progress) error {
+	for _, p := range done {
+		if f := k.byTarget[p.TP]; f != nil {
+			if err := f(p); err != nil {
+				return err
+			}
+		}
+	}
+	k.retries = 0
+	return nil
+}
+
+// openAll opens tasks together, so that the cluster is asked once for all of them. What may pass is tried again: that are
+// the questions to the cluster, which come before anything is opened.
+func (k *keeper) openAll(ctx context.Context, slots []*slot) {
+	err := k.tryOpen(ctx, slots)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case transient(err):
+		if k.retries++; k.retries == 1 || k.retries%20 == 0 {
+			k.n.log.Warn("opening tasks fails, trying again", "error", err, "times", k.retries)
+		}
+		sleep(ctx, min(time.Duration(k.retries)*20*time.Millisecond, time.Second))
+		k.asked = append(k.asked, slots...)
+	default:
+		k.n.fail(err)
+	}
+}
+
+func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
+	n := k.n
+	var inputs, changelogs []cluster.TP
+	for _, s := range slots {
+		inputs = append(inputs, s.tps...)
+		changelogs = append(changelogs, n.changelogs(s.id)...)
+	}
+	if n.cfg.Transactional && len(changelogs) > 0 {
+		// A dead owner's transaction would hold up both the restore and our own writes until it times out.
+		if err := n.admin.ClearWriters(ctx, n.cfg.App+"-", changelogs...); err != nil {
+			return fmt.Errorf("ending the transactions of dead owners: %w", err)
+		}
+	}
+	committed, err := n.admin.Committed(ctx, n.cfg.App, inputs...)
+	if err != nil {
+		return fmt.Errorf("reading the committed positions: %w", err)
+	}
+	all := append(slices.Clone(inputs), changelogs...)
+	starts, err := n.admin.Starts(ctx, all...)
+	if err != nil {
+		return fmt.Errorf("asking for the starts of partitions: %w", err)
+	}
+	ends, err := n.admin.Ends(ctx, false, all...)
+	if err != nil {
+		return fmt.Errorf("asking for the ends of partitions: %w", err)
+	}
+	for _, s := range slots {
+		h := &hosted{slot: s, name: s.name, sub: n.sub(s.id), start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
+			paused: map[cluster.TP]bool{}, committed: map[cluster.TP]int64{}}
+		o := &opening{h: h, committed: map[string]string{}}
+		k.opening[s] = o
+		if err := k.positions(o, committed, starts, ends); err != nil {
+			return err
+		}
+		if err := k.stores(o, starts, ends); err != nil {
+			return err
+		}
+		if o.missing == 0 {
+			if err := k.finish(o); err != nil {
+				return err
+			}
+		}
+	}
+	k.retries = 0
+	return nil
+}
+
+// positions finds where a task's reading begins.
+func (k *keeper) positions(o *opening, committed map[cluster.TP]cluster.Offset, starts, ends map[cluster.TP]int64) error {
+	h := o.h
+	for _, tp := range h.slot.tps {
+		c, ok := committed[tp]
+		if !ok {
+			at, err := k.n.reset(tp, starts[tp], ends[tp])
+			if err != nil {
+				return err
+			}
+			h.start[tp] = at
+			continue
+		}
+		if c.At < starts[tp] {
+			return fmt.Errorf("%w: %s[%d]: the committed position is %d, but the log starts at %d: records %d to %d were deleted before they were processed (retention?); to go on without them, stop the application and commit the new position: kafka-consumer-groups --bootstrap-server HOST:PORT --group %s --topic %s:%d --reset-offsets --to-earliest --execute",
+				ErrOffsets, tp.Topic, tp.Partition, c.At, starts[tp], c.At, starts[tp]-1, k.n.cfg.App, tp.Topic, tp.Partition)
+		}
+		if c.At > ends[tp] {
+			return fmt.Errorf("%w: %s[%d]: the committed position is %d, but the log ends at %d: the topic was created again, or the cluster has lost records; to read what is there, stop the application and commit the new position: kafka-consumer-groups --bootstrap-server HOST:PORT --group %s --topic %s:%d --reset-offsets --to-earliest --execute",
+				ErrOffsets, tp.Topic, tp.Partition, c.At, ends[tp], k.n.cfg.App, tp.Topic, tp.Partition)
+		}
+		s, err := commit.ReadSequence(c.Metadata)
+		if err != nil {
+			return permanent{fmt.Errorf("metadata committed for %s[%d] by group %s: %w", tp.Topic, tp.Partition, k.n.cfg.App, err)}
+		}
+		h.start[tp], h.committed[tp] = c.At, c.At
+		h.sequence = max(h.sequence, s.Number)
+		o.committed[tp.Topic] = c.Metadata
+	}
+	return nil
+}
+
+// stores opens a task's stores and has those restored that are behind.
+func (k *keeper) stores(o *opening, starts, ends map[cluster.TP]int64) error {
+	h, n := o.h, k.n
+	if len(h.sub.Stores) == 0 {
+		return nil
+	}
+	db, err := n.openState(h.name)
+	if err != nil {
+		return fmt.Errorf("task %s: opening its state: %w", h.name, err)
+	}
+	h.db = db
+	var targets []*restore.Target
+	for _, s := range h.sub.Stores {
+		st := &opened{name: s.Spec.Name, end: -1}
+		env := flow.StoreEnv{Spec: s.Spec, Partition: h.slot.id.Partition}
+		expect := tier.Expect{Now: n.millis()}
+		if s.Topic != nil {
+			st.changelog = cluster.TP{Topic: s.Topic.Full(n.cfg.App), Partition: h.slot.id.Partition}
+			st.end = ends[st.changelog]
+			env.Changelog = n.topics.flow(st.changelog.Topic)
+			info, _ := n.topics.info(st.changelog.Topic)
+			expect.TopicID, expect.LogStart, expect.LogEnd = info.ID, starts[st.changelog], st.end
+			expect.DeleteRetention = deleteRetention(info)
+		}
+		if st.tier, err = db.Store(st.name, expect); err != nil {
+			return permanent{fmt.Errorf("task %s: opening store %q: %w", h.name, st.name, err)}
+		}
+		if why := st.tier.Stale(); why != "" {
+			n.log.Warn("store is rebuilt from its changelog", "task", h.name, "store", st.name, "reason", why)
+			n.emit(Event{Kind: StoreRebuilt, Task: h.name, Store: st.name, Reason: why})
+			if st.tier, err = st.tier.Rebuild(); err != nil {
+				return permanent{fmt.Errorf("task %s: rebuilding store %q: %w", h.name, st.name, err)}
+			}
+		}
+		env.Tier = st.tier
+		if st.store, err = s.Spec.New(env); err != nil {
+			return permanent{fmt.Errorf("task %s: opening store %q (%s): %w", h.name, st.name, s.Spec.At, err)}
+		}
+		h.stores = append(h.stores, st)
+		if st.changelog.Topic == "" {
+			continue
+		}
+		if st.from = st.store.Position(); st.from < 0 {
+			st.from = starts[st.changelog]
+		}
+		if st.from < st.end {
+			o.missing++
+			targets = append(targets, k.target(o, st))
+		}
+	}
+	k.follower.Add(targets...)
+	return nil
+}
+
+// target makes the changelog of a store be followed to its end.
+func (k *keeper) target(o *opening, st *opened) *restore.Target {
+	e := Event{Task: o.h.name, Store: st.name, Topic: st.changelog.Topic, Partition: st.changelog.Partition, From: st.from, To: st.end}
+	e.Kind = RestoreStarted
+	k.n.emit(e)
+	k.n.log.Info("restoring store", "task", o.h.name, "store", st.name, "from", st.from, "to", st.end)
+	began := k.n.cfg.Now()
+	k.byTarget[st.changelog] = func(p restore.Progress) error {
+		e.Kind, e.At, e.Records = RestoreProgress, p.Position(), p.Total
+		k.n.metrics.restored(p.Records)
+		if !p.Reached {
+			k.n.emit(e)
+			return nil
+		}
+		e.Kind = RestoreEnded
+		k.n.emit(e)
+		k.n.log.Info("restored store", "task", o.h.name, "store", st.name, "records", p.Total, "took", k.n.cfg.Now().Sub(began))
+		delete(k.byTarget, st.changelog)
+		if o.missing--; o.missing > 0 {
+			return nil
+		}
+		return k.finish(o)
+	}
+	return &restore.Target{TP: st.changelog, Store: st.store, Positioned: true, From: st.from, End: st.end}
+}
+
+// finish makes the task and hands it over.
+func (k *keeper) finish(o *opening) error {
+	h, n := o.h, k.n
+	config := task.Config{App: n.cfg.App, Sub: h.sub, Partition: h.slot.id.Partition, Stores: map[string]flow.Store{}, Globals: n.globalStores(),
+		Topics: n.topics.flow, Policy: n.cfg.Policy, MaxIdle: n.cfg.MaxIdle.Milliseconds(), Now: n.millis(),
+		Start: map[string]int64{}, Committed: o.committed}
+	for _, s := range h.stores {
+		config.Stores[s.name] = s.store
+		if err := s.tier.Settle(); err != nil {
+			return permanent{fmt.Errorf("task %s: store %q: %w", h.name, s.name, err)}
+		}
+	}
+	for _, tp := range h.slot.tps {
+		config.Sources = append(config.Sources, tp.Topic)
+		config.Start[tp.Topic] = h.start[tp]
+	}
+	t, err := task.New(config)
+	if err != nil {
+		return permanent{err}
+	}
+	h.task = t
+	delete(k.opening, h.slot)
+	n.poller.box.put(func() { n.poller.ready(h.slot, h) })
+	return nil
+}
+
+// reset is where reading starts without a committed position.
+func (n *Node) reset(tp cluster.TP, start, end int64) (int64, error) {
+	how := n.source(tp.Topic).Reset
+	if how == topology.ResetDefault {
+		how = n.cfg.Reset
+	}
+	switch how {
+	case topology.ResetLatest:
+		return end, nil
+	case topology.ResetNone:
+		return 0, fmt.Errorf("%w: group %s has no committed position for %s[%d], and its handle says to start from none but a committed one (FromCommitted)", ErrOffsets, n.cfg.App, tp.Topic, tp.Partition)
+	}
+	return start, nil
+}
+
+// openState opens a task's directory. A damaged one is dropped: all that is in it can be restored.
+func (n *Node) openState(name string) (tier.DB, error) {
+	db, err := n.cfg.State.Open(name)
+	if errors.Is(err, tier.ErrDamaged) {
+		n.log.Warn("state is damaged and will be restored from the changelog", "task", name, "error", err)
+		n.emit(Event{Kind: StoreRebuilt, Task: name, Reason: err.Error()})
+		if err := n.cfg.State.Remove(name); err != nil {
+			return nil, permanent{err}
+		}
+		db, err = n.cfg.State.Open(name)
+	}
+	if err != nil {
+		return nil, permanent{err}
+	}
+	return db, nil
+}
+
+// deleteRetention is how long a changelog keeps tombstones, ms; Kafka's default is a day.
+func deleteRetention(info cluster.TopicInfo) int64 {
+	if ms, err := strconv.ParseInt(info.Config["delete.retention.ms"], 10, 64); err == nil {
+		return ms
+	}
+	return (24 * time.Hour).Milliseconds()
+}
+
+// startGlobals opens the global tables and returns when they hold what their topics held at the start.
+func (n *Node) startGlobals(ctx context.Context, reader cluster.Reader) (*restore.Follower, error) {
+	follower := restore.New(reader)
+	var tps []cluster.TP
+	for _, g := range n.cfg.Topology.Globals {
+		info, _ := n.topics.info(g.Topic.Name)
+		for p := range info.Partitions {
+			tps = append(tps, cluster.TP{Topic: g.Topic.Name, Partition: p})
+		}
+	}
+	starts, err := n.admin.Starts(ctx, tps...)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the starts of global tables: %w", err)
+	}
+	ends, err := n.admin.Ends(ctx, true, tps...)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the ends of global tables: %w", err)
+	}
+	behind := map[cluster.TP]bool{}
+	for _, g := range n.cfg.Topology.Globals {
+		targets, err := n.openGlobal(g, starts, ends)
+		if err != nil {
+			return nil, fmt.Errorf("global table %q: %w", g.Store.Spec.Name, err)
+		}
+		for _, t := range targets {
+			behind[t.TP] = true
+		}
+		follower.Add(targets...)
+	}
+	for len(behind) > 0 {
+		done, err := follower.Poll(ctx)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading global tables: %w", err)
+		}
+		for _, p := range done {
+			if p.Reached {
+				delete(behind, p.TP)
+			}
+		}
+	}
+	for _, g := range n.globals {
+		if err := g.tier.Settle(); err != nil {
+			return nil, fmt.Errorf("global table %q: %w", g.name, err)
+		}
+	}
+	return follower, nil
+}
+
+func (n *Node) openGlobal(g *topology.Global, starts, ends map[cluster.TP]int64) ([]*restore.Target, error) {
+	info, _ := n.topics.info(g.Topic.Name)
+	spec := g.Store.Spec
+	gl := &global{name: "global-" + spec.Name}
+	n.globals = append(n.globals, gl)
+	// A store has one position. One that is filled from several partitions begins anew each time.
+	positioned := info.Partitions == 1
+	if !positioned {
+		if err := n.cfg.State.Remove(gl.name); err != nil {
+			return nil, err
+		}
+	}
+	db, err := n.openState(gl.name)
+	if err != nil {
+		return nil, err
+	}
+	gl.db = db
+	expect := tier.Expect{Now: n.millis()}
+	if positioned {
+		tp := cluster.TP{Topic: g.Topic.Name}
+		expect.TopicID, expect.LogStart, expect.LogEnd, expect.DeleteRetention = info.ID, starts[tp], ends[tp], deleteRetention(info)
+	}
+	t, err := db.Store(spec.Name, expect)
+	if err != nil {
+		return nil, err
+	}
+	if why := t.Stale(); why != "" {
+		n.log.Warn("global table is read anew", "store", spec.Name, "reason", why)
+		if t, err = t.Rebuild(); err != nil {
+			return nil, err
+		}
+	}
+	gl.tier = t
+	if gl.store, err = spec.New(flow.StoreEnv{Spec: spec, Tier: t}); err != nil {
+		return nil, err
+	}
+	n.globalByName[spec.Name] = gl.store
+	var targets []*restore.Target
+	for p := range info.Partitions {
+		tp := cluster.TP{Topic: g.Topic.Name, Partition: p}
+		from := starts[tp]
+		if positioned {
+			from = max(from, gl.store.Position())
+		}
+		targets = append(targets, &restore.Target{TP: tp, Store: gl.store, Positioned: positioned, From: from, End: ends[tp], Follow: true, Lock: &n.globalLock})
+	}
+	return targets, nil
+}
+
+// followGlobals keeps global tables up to date until ctx ends.
+func (n *Node) followGlobals(ctx context.Context, f *restore.Follower) {
+	failures := 0
+	for ctx.Err() == nil {
+		_, err := f.Poll(ctx)
+		if err == nil {
+			err = n.flushGlobals(false)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+			failures = 0
+		case !transient(err) || errors.Is(err, restore.ErrApply):
+			n.fail(fmt.Errorf("following global tables: %w", err))
+			return
+		default:
+			if failures++; failures == 1 || failures%100 == 0 {
+				n.log.Warn("following global tables fails", "error", err, "times", failures)
+			}
+			sleep(ctx, min(time.Duration(failures)*20*time.Millisecond, time.Second))
+		}
+	}
+}
+
+// flushGlobals makes global tables durable if much has gathered, or in any case.
+func (n *Node) flushGlobals(all bool) error {
+	n.globalLock.Lock()
+	defer n.globalLock.Unlock()
+	for _, g := range n.globals {
+		flush := g.db.MaybeFlush
+		if all {
+			flush = g.db.Flush
+		}
+		if err := flush(n.millis()); err != nil {
+			return permanent{fmt.Errorf("global table %q: %w", g.name, err)}
+		}
+	}
+	return nil
+}
+
+func (n *Node) closeGlobals() {
+	if err := n.flushGlobals(true); err != nil {
+		n.log.Error("closing global tables", "error", err)
+	}
+	for _, g := range n.globals {
+		if g.store != nil {
+			g.store.Close()
+		}
+		if g.db != nil {
+			g.db.Close()
+		}
+	}
+}
+
+// globalStores are the stores of all global tables.
+func (n *Node) globalStores() map[string]flow.Store { return n.globalByName }

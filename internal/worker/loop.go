@@ -1,0 +1,362 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/commit"
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/task"
+)
+
+// worker is the goroutine that steps a set of tasks and commits them together. All its fields but the box and the atomics
+// belong to it.
+type worker struct {
+	n        *Node
+	index    int
+	box      *mailbox[func()]
+	courier  chan commit.Action
+	producer cluster.Producer
+	m        *commit.Machine
+	hosted   []*hosted
+	byName   map[string]*hosted
+
+	held    []taken // effects of the open epoch that have not been handed to the producer
+	ends    map[uint32]map[cluster.TP]int64
+	began   int64 // when the sealed epoch was sealed, ms
+	ended   bool
+	err     error
+	stopped bool
+
+	lastCare int64
+	choked   bool // over the memory budget, with a commit under way that will make room
+	flying   int64
+	tasks    atomic.Int32 // how many it has or is about to have
+	pending  atomic.Int64 // bytes delivered and not yet taken
+	queued   int64        // bytes in the queues of tasks
+	counted  int64        // its part of the node's backlog
+	memory   int64
+}
+
+// taken are effects of one task.
+type taken struct {
+	h       *hosted
+	records []flow.Out
+}
+
+// recordCost is about what a record under way to the broker costs besides its bytes.
+const recordCost = 200
+
+func newWorker(n *Node, index int, producer cluster.Producer) *worker {
+	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan commit.Action, 1), producer: producer}
+	w.begin()
+	return w
+}
+
+// begin sets up an empty worker, at the start and after a restart.
+func (w *worker) begin() {
+	w.m = commit.New(commit.Config{Transactional: w.n.cfg.Transactional, Interval: w.n.cfg.CommitInterval.Milliseconds(),
+		GiveUp: w.n.cfg.TransactionTimeout.Milliseconds() / 2, Writer: w.n.writer})
+	w.hosted, w.byName, w.held, w.ends = nil, map[string]*hosted{}, nil, map[uint32]map[cluster.TP]int64{}
+	w.choked, w.flying, w.err = false, 0, nil
+}
+
+// stepMost is how many records a task takes before the next one has its turn: enough to amortise a look at the clock and
+// the mailbox, little enough that neither waits long.
+const stepMost = 1024
+
+func (w *worker) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for !w.ended {
+		for _, f := range w.box.take() {
+			f()
+			w.play()
+		}
+		if w.ended {
+			break
+		}
+		now := w.n.millis()
+		w.m.Tick(now)
+		w.play()
+		worked := w.step(now)
+		if now-w.lastCare >= careInterval {
+			w.care(now)
+		}
+		if !worked && !w.ended {
+			w.wait(timer, now)
+		}
+	}
+}
+
+// wait sleeps until something comes or is due.
+func (w *worker) wait(timer *time.Timer, now int64) {
+	wake := now + 1000
+	if at, ok := w.m.Next(); ok {
+		wake = min(wake, at)
+	}
+	if w.m.MayStep() {
+		for _, h := range w.hosted {
+			if !h.leaving {
+				wake = min(wake, h.task.Wake())
+			}
+		}
+	}
+	if w.queued > 0 || w.waitsForEnds() {
+		wake = min(wake, w.lastCare+careInterval)
+	}
+	timer.Reset(time.Duration(max(wake-now, 1)) * time.Millisecond)
+	select {
+	case <-w.box.signal:
+	case <-timer.C:
+	}
+}
+
+// step gives every task a turn; false: none had anything to do.
+func (w *worker) step(now int64) (worked bool) {
+	if w.choked && !w.m.Busy() {
+		w.choked = false
+	}
+	for _, h := range w.hosted {
+		if !w.m.MayStep() || w.choked {
+			return worked
+		}
+		if h.leaving {
+			continue
+		}
+		n, err := w.stepTask(h, now)
+		records := h.task.Take()
+		switch {
+		case len(records) > 0:
+			w.take(h, records)
+			w.m.Collected()
+			worked = true
+		case n > 0 || h.task.Stats().Punctuations != h.punctuals:
+			w.m.Worked()
+			worked = true
+		}
+		h.punctuals = h.task.Stats().Punctuations
+		if h.task.CommitRequested() {
+			w.m.Hurry()
+		}
+		if err != nil {
+			w.failedStep(h, err)
+		}
+		w.play()
+		if w.ended || !slices.Contains(w.hosted, h) {
+			return true // the list has changed under us
+		}
+	}
+	return worked
+}
+
+func (w *worker) stepTask(h *hosted, now int64) (int, error) {
+	if len(h.sub.Globals) > 0 {
+		w.n.globalLock.RLock()
+		defer w.n.globalLock.RUnlock()
+	}
+	return h.task.Step(now, stepMost)
+}
+
+// failedStep: a record failed. Either it is left out, and what it changed is taken back together with the rest of the
+// epoch; or the application stops, with everything before the epoch committed.
+func (w *worker) failedStep(h *hosted, err error) {
+	if e, ok := errors.AsType[*task.Error](err); ok && e.Undo {
+		w.n.log.Warn("record is left out; it had changed state, so the epoch is computed again", "error", err)
+		w.m.Retract(err)
+		return
+	}
+	w.m.Reject(err)
+}
+
+func (w *worker) take(h *hosted, records []flow.Out) {
+	w.held = append(w.held, taken{h, records})
+	for i := range records {
+		w.flying += int64(len(records[i].Key)+len(records[i].Value)) + recordCost
+	}
+}
+
+// What others ask of a worker; all of it runs on its goroutine.
+
+func (w *worker) adopt(h *hosted) {
+	w.tasks.Add(1)
+	w.box.put(func() {
+		w.hosted = append(w.hosted, h)
+		w.byName[h.name] = h
+		w.m.Join(h.name, h.sequence)
+		w.askEnds()
+		w.n.nowRunning(h.slot, w)
+	})
+}
+
+// deliver hands over a batch; seeks tells how often its partition had been sought when it was fetched.
+func (w *worker) deliver(s *slot, b cluster.Batch, seeks int) {
+	var bytes int64
+	for i := range b.Records {
+		bytes += int64(len(b.Records[i].Key)+len(b.Records[i].Value)) + 88
+	}
+	w.pending.Add(bytes)
+	w.n.backlog.Add(bytes)
+	w.box.put(func() {
+		w.pending.Add(-bytes)
+		w.n.backlog.Add(-bytes)
+		h := w.byName[s.name]
+		if h == nil || h.slot != s || h.leaving || seeks != h.seeks[b.TP] {
+			if b.Release != nil {
+				b.Release()
+			}
+			return
+		}
+		h.task.Add(b.Topic, b.Records, b.Next, b.Release)
+		if len(b.Records) == 0 {
+			w.m.Worked() // past a marker: the position has moved
+		} else if h.arrived == 0 {
+			h.arrived = w.n.millis()
+		}
+		w.recount(bytes)
+	})
+}
+
+// recount keeps the node's backlog in step with what tasks have queued.
+func (w *worker) recount(added int64) {
+	w.queued += added
+	w.n.backlog.Add(w.queued - w.counted)
+	w.counted = w.queued
+}
+
+func (w *worker) giveUp(slots []*slot, lost bool) {
+	w.box.put(func() {
+		var names []string
+		for _, s := range slots {
+			if h := w.byName[s.name]; h != nil && h.slot == s {
+				h.leaving = true
+				names = append(names, s.name)
+			}
+		}
+		switch {
+		case len(names) == 0:
+		case lost:
+			w.m.Lost(names...)
+		default:
+			w.m.Revoke(names...)
+		}
+	})
+}
+
+func (w *worker) stop() { w.box.put(func() { w.m.Stop() }) }
+
+// abandon ends the worker at once; nothing more is committed.
+func (w *worker) abandon() {
+	w.box.put(func() {
+		if !w.ended {
+			w.end(false)
+		}
+	})
+}
+
+// remove takes a task out, closes it and tells the poller.
+func (w *worker) remove(h *hosted, flush bool) {
+	delete(w.byName, h.name)
+	w.hosted = slices.DeleteFunc(w.hosted, func(o *hosted) bool { return o == h })
+	w.tasks.Add(-1)
+	for tp, paused := range h.paused {
+		if paused {
+			w.n.poller.member.Resume(tp)
+		}
+	}
+	w.n.notRunning(h.slot)
+	w.n.closeTask(h, flush)
+	w.n.poller.box.put(func() { w.n.poller.closed(h.slot) })
+}
+
+// end closes everything that the worker has.
+func (w *worker) end(flush bool) {
+	for len(w.hosted) > 0 {
+		w.remove(w.hosted[0], flush)
+	}
+	w.recount(-w.queued)
+	w.ended = true
+}
+
+// restart begins again with a new producer, after the old one was replaced or broke. Tasks are opened anew.
+func (w *worker) restart(cause error) error {
+	for len(w.hosted) > 0 {
+		w.remove(w.hosted[0], true)
+	}
+	w.recount(-w.queued)
+	w.producer.Close()
+	p, err := w.n.newProducer(w.n.work, w.index)
+	if err != nil {
+		return fmt.Errorf("%w, and starting again failed: %w", cause, err)
+	}
+	w.producer = p
+	w.n.metrics.restarted()
+	w.begin()
+	return nil
+}
+
+// waitsForEnds says whether a task cannot go on before it knows where a partition ends.
+func (w *worker) waitsForEnds() bool {
+	return slices.ContainsFunc(w.hosted, func(h *hosted) bool { return len(h.slot.tps) > 1 && !h.leaving })
+}
+
+// askEnds asks for the ends of empty inputs of tasks with several: one that is empty at its end does not hold up the others.
+func (w *worker) askEnds() {
+	if w.n.cfg.MaxIdle < 0 {
+		return
+	}
+	var tps []cluster.TP
+	for _, h := range w.hosted {
+		if len(h.slot.tps) < 2 || h.leaving {
+			continue
+		}
+		for _, tp := range h.slot.tps {
+			if records, _ := h.task.Buffered(tp.Topic); records == 0 {
+				tps = append(tps, tp)
+			}
+		}
+	}
+	if len(tps) > 0 {
+		w.n.warden.askEnds(w, tps)
+	}
+}
+
+func (w *worker) knowEnds(ends map[cluster.TP]int64) {
+	w.box.put(func() {
+		for _, h := range w.hosted {
+			for _, tp := range h.slot.tps {
+				if end, ok := ends[tp]; ok {
+					h.task.Caught(tp.Topic, end)
+				}
+			}
+		}
+	})
+}
+
+// courierRun asks the cluster what the machine wants to know, one question at a time, while the worker goes on.
+func (w *worker) courierRun(ctx context.Context) {
+	for a := range w.courier {
+		w.ask(ctx, a)
+	}
+}
+
+func (w *worker) sealTask(h *hosted, now int64) (*task.Epoch, error) {
+	if len(h.sub.Globals) > 0 {
+		w.n.globalLock.RLock()
+		defer w.n.globalLock.RUnlock()
+	}
+	return h.task.Seal(now)
+}
+
+func (w *worker) undoTask(h *hosted, epoch uint32) (map[string]int64, error) {
+	if len(h.sub.Globals) > 0 {
+		w.n.globalLock.RLock()
+		defer w.n.globalLock.RUnlock()
+	}
+	return h.task.Undo(epoch)
+}

@@ -1,0 +1,408 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau/moldau/internal/assign"
+	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/task"
+	"github.com/moldau/moldau/topology"
+)
+
+// Node is one process of an application at work. Run may be called once.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *Metrics
+	admin   cluster.Admin
+	topics  *topics
+	writer  int64 // this process in committed metadata
+
+	work    context.Context // of everything that a clean stop still needs
+	poller  *poller
+	keeper  *keeper
+	warden  *warden
+	workers []*worker
+
+	globals      []*global
+	globalByName map[string]flow.Store
+	globalLock   sync.RWMutex // held for reading while a task may look into a global table
+
+	backlog  atomic.Int64 // bytes of input that have been polled and not yet stepped
+	memory   atomic.Int64 // what all workers hold
+	restarts []int64      // times of restarted workers, ms; workers' goroutines, under mu
+
+	mu      sync.Mutex
+	state   string
+	err     error
+	cancel  context.CancelFunc // begins the stop
+	running map[string]*worker // tasks, by name
+	status  map[string]TaskStatus
+	ends    map[cluster.TP]int64
+	plan    assign.Plan
+	ready   chan struct{}
+}
+
+// New makes a Node; nothing happens before Run.
+func New(cfg Config) *Node {
+	n := &Node{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, globalByName: map[string]flow.Store{}, state: Created,
+		running: map[string]*worker{}, status: map[string]TaskStatus{}, ready: make(chan struct{})}
+	n.metrics.node.Store(n)
+	n.topics = newTopics(n)
+	var b [8]byte
+	rand.Read(b[:])
+	n.writer = int64(binary.BigEndian.Uint64(b[:]))
+	return n
+}
+
+// Run works until ctx ends, then stops cleanly and returns nil; or until something fails that does not pass, then it
+// stops as cleanly as possible and says what.
+func (n *Node) Run(ctx context.Context) error {
+	work, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
+	n.work = work
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.mu.Lock()
+	n.cancel = cancel
+	n.mu.Unlock()
+	n.admin = n.cfg.Cluster.Admin()
+
+	n.setState(Starting)
+	if err := n.start(ctx, abort); err != nil {
+		n.setState(Stopped)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return n.failure()
+		}
+		return err
+	}
+	n.setState(Stopped)
+	return n.failure()
+}
+
+// start brings everything up in order, runs until ctx ends and takes everything down in the opposite order.
+func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
+	if err := n.topics.prepare(ctx); err != nil {
+		return err
+	}
+	producers, err := n.producers(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, w := range n.workers {
+			w.producer.Close()
+		}
+	}()
+	for i, p := range producers {
+		n.workers = append(n.workers, newWorker(n, i, p))
+	}
+
+	var all sync.WaitGroup // goroutines that end with work
+	defer all.Wait()
+	defer abort()
+	defer n.closeGlobals()
+	following, stopFollowing := context.WithCancel(n.work)
+	var globals sync.WaitGroup
+	defer globals.Wait()
+	defer stopFollowing()
+	if len(n.cfg.Topology.Globals) > 0 {
+		reader, err := n.cfg.Cluster.Reader()
+		if err != nil {
+			return err
+		}
+		defer func() { stopFollowing(); globals.Wait(); reader.Close() }()
+		follower, err := n.startGlobals(ctx, reader)
+		if err != nil {
+			return err
+		}
+		globals.Go(func() { n.followGlobals(following, follower) })
+	}
+
+	reader, err := n.cfg.Cluster.Reader()
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	member, err := n.cfg.Cluster.Member(cluster.MemberConfig{Group: n.cfg.App, Instance: n.cfg.Identity.Instance,
+		Subtopologies: n.subtopologies(), Endpoint: n.cfg.Advertise, SessionTimeout: n.cfg.SessionTimeout})
+	if err != nil {
+		return fmt.Errorf("joining the group: %w", err)
+	}
+	defer member.Close()
+	n.setState(Joining)
+	n.poller, n.keeper = newPoller(n, member), newKeeper(n, reader)
+	n.warden = &warden{n: n, box: newMailbox[endsWanted]()}
+
+	var workers, couriers sync.WaitGroup
+	for _, w := range n.workers {
+		workers.Go(w.run)
+		couriers.Go(func() { w.courierRun(n.work) })
+	}
+	keeping, stopKeeping := context.WithCancel(n.work)
+	polling, stopPolling := context.WithCancel(n.work)
+	var keeper, poller sync.WaitGroup
+	keeper.Go(func() { n.keeper.run(keeping) })
+	poller.Go(func() { n.poller.run(polling) })
+	all.Go(func() { n.warden.run(keeping) })
+
+	<-ctx.Done()
+	n.setState(Stopping)
+	n.poller.box.put(func() { n.poller.stopping = true })
+	cut := n.stopWorkers(&workers, abort)
+	stopKeeping()
+	keeper.Wait()
+	stopPolling()
+	poller.Wait()
+	for _, w := range n.workers {
+		close(w.courier)
+	}
+	couriers.Wait()
+	if cut {
+		return errors.Join(n.failure(), fmt.Errorf("%w after %v: what was not committed will be done again", ErrStopTimeout, n.cfg.StopTimeout))
+	}
+	leave, cancel := context.WithTimeout(n.work, time.Second)
+	defer cancel()
+	if err := member.Leave(leave); err != nil {
+		n.log.Warn("leaving the group; others wait for the session to end", "error", err)
+	}
+	return nil
+}
+
+// stopWorkers has workers commit and close. It reports whether that had to be cut short.
+func (n *Node) stopWorkers(workers *sync.WaitGroup, abort context.CancelFunc) (cut bool) {
+	for _, w := range n.workers {
+		w.stop()
+	}
+	done := make(chan struct{})
+	go func() { workers.Wait(); close(done) }()
+	t := time.NewTimer(n.cfg.StopTimeout)
+	defer t.Stop()
+	select {
+	case <-done:
+		return false
+	case <-t.C:
+	}
+	abort()
+	for _, w := range n.workers {
+		w.abandon()
+	}
+	<-done
+	return true
+}
+
+// producers initialises every transactional id that the state directory ever used, all at once, and returns the
+// producers that are needed now. What a crash left open is thereby ended before the group is joined.
+func (n *Node) producers(ctx context.Context) ([]cluster.Producer, error) {
+	id := n.cfg.Identity
+	want := min(n.cfg.Workers, max(n.taskCount(), 1))
+	ever := max(want, id.Producers)
+	if ever > id.Producers {
+		id.Producers = ever
+		if err := id.save(); err != nil {
+			return nil, err
+		}
+	}
+	if !n.cfg.Transactional {
+		ever = want
+	}
+	producers := make([]cluster.Producer, ever)
+	errs := make([]error, ever)
+	var wg sync.WaitGroup
+	for i := range producers {
+		wg.Go(func() { producers[i], errs[i] = n.newProducer(ctx, i) })
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	for i, p := range producers {
+		if p != nil && (err != nil || i >= want) {
+			p.Close()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return producers[:want], nil
+}
+
+func (n *Node) newProducer(ctx context.Context, i int) (cluster.Producer, error) {
+	cfg := cluster.ProducerConfig{TransactionTimeout: n.cfg.TransactionTimeout}
+	if n.cfg.Transactional {
+		cfg.TransactionalID = n.cfg.Identity.TransactionalID(i)
+	}
+	p, err := n.cfg.Cluster.Producer(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("making producer %d: %w", i, err)
+	}
+	for attempt := 0; ; attempt++ {
+		if err = p.Init(ctx); err == nil {
+			return p, nil
+		}
+		if ctx.Err() != nil || !transient(err) {
+			p.Close()
+			return nil, fmt.Errorf("initialising producer %d: %w", i, err)
+		}
+		if attempt%20 == 0 {
+			n.log.Warn("initialising a producer fails, trying again", "producer", i, "error", err)
+		}
+		sleep(ctx, min(time.Duration(attempt+1)*20*time.Millisecond, time.Second))
+	}
+}
+
+// fail stops the node because of err; the first one counts.
+func (n *Node) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err == nil {
+		n.err = err
+		n.log.Error("stopping", "error", err)
+	}
+	n.cancel()
+}
+
+func (n *Node) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
+// mayRestart bounds how often workers are restarted: five times in ten minutes.
+func (n *Node) mayRestart() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := n.millis()
+	n.restarts = slices.DeleteFunc(n.restarts, func(at int64) bool { return now-at > 10*60*1000 })
+	if len(n.restarts) >= 5 {
+		return false
+	}
+	n.restarts = append(n.restarts, now)
+	return true
+}
+
+func (n *Node) closeTask(h *hosted, flush bool) {
+	if err := h.close(flush, n.millis()); err != nil {
+		n.log.Error("closing task", "task", h.name, "error", err)
+	}
+}
+
+func (n *Node) millis() int64 { return n.cfg.Now().UnixMilli() }
+
+func (n *Node) emit(e Event) {
+	if n.cfg.Event != nil {
+		n.cfg.Event(e)
+	}
+}
+
+// What the topology says of tasks.
+
+func (n *Node) sub(id task.ID) *topology.Sub { return n.cfg.Topology.Subs[id.Sub] }
+
+// taskOf is the task that reads a partition.
+func (n *Node) taskOf(tp cluster.TP) (task.ID, bool) {
+	for _, s := range n.cfg.Topology.Subs {
+		for _, t := range s.Sources {
+			if t.Full(n.cfg.App) == tp.Topic {
+				return task.ID{Sub: s.ID, Partition: tp.Partition}, true
+			}
+		}
+	}
+	return task.ID{}, false
+}
+
+// source is a topic that is read, by its full name.
+func (n *Node) source(name string) *topology.Topic {
+	for _, s := range n.cfg.Topology.Subs {
+		for _, t := range s.Sources {
+			if t.Full(n.cfg.App) == name {
+				return t
+			}
+		}
+	}
+	panic("worker: " + name + " is not read")
+}
+
+// inputs are the partitions that a task reads.
+func (n *Node) inputs(id task.ID) []cluster.TP {
+	var tps []cluster.TP
+	for _, t := range n.sub(id).Sources {
+		name := t.Full(n.cfg.App)
+		if info, _ := n.topics.info(name); id.Partition < info.Partitions {
+			tps = append(tps, cluster.TP{Topic: name, Partition: id.Partition})
+		}
+	}
+	return tps
+}
+
+func (n *Node) changelogs(id task.ID) []cluster.TP {
+	var tps []cluster.TP
+	for _, s := range n.sub(id).Stores {
+		if s.Topic != nil {
+			tps = append(tps, cluster.TP{Topic: s.Topic.Full(n.cfg.App), Partition: id.Partition})
+		}
+	}
+	return tps
+}
+
+// width is the number of tasks of a sub-topology.
+func (n *Node) width(s *topology.Sub) int32 {
+	return s.Tasks(func(t *topology.Topic) int32 {
+		info, _ := n.topics.info(t.Full(n.cfg.App))
+		return info.Partitions
+	})
+}
+
+func (n *Node) taskCount() int {
+	count := 0
+	for _, s := range n.cfg.Topology.Subs {
+		count += int(n.width(s))
+	}
+	return count
+}
+
+func (n *Node) subtopologies() []assign.Subtopology {
+	var subs []assign.Subtopology
+	for _, s := range n.cfg.Topology.Subs {
+		var one assign.Subtopology
+		for _, t := range s.Sources {
+			one.Topics = append(one.Topics, t.Full(n.cfg.App))
+		}
+		for _, st := range s.Stores {
+			one.Stateful = one.Stateful || st.Topic != nil
+		}
+		subs = append(subs, one)
+	}
+	return subs
+}
+
+// leastBusy is the worker with the fewest tasks.
+func (n *Node) leastBusy() *worker {
+	return slices.MinFunc(n.workers, func(a, b *worker) int { return cmp.Compare(a.tasks.Load(), b.tasks.Load()) })
+}
+
+func compareIDs(a, b task.ID) int {
+	return cmp.Or(cmp.Compare(a.Sub, b.Sub), cmp.Compare(a.Partition, b.Partition))
+}
+
+// parseID reads a name that an ID has made.
+func parseID(name string) task.ID {
+	sub, partition, _ := strings.Cut(name, "_")
+	s, err1 := strconv.Atoi(sub)
+	p, err2 := strconv.ParseInt(partition, 10, 32)
+	if err1 != nil || err2 != nil {
+		panic("worker: " + name + " is no task")
+	}
+	return task.ID{Sub: s, Partition: int32(p)}
+}

@@ -1,0 +1,316 @@
+package worker
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/topology"
+)
+
+// topics is what is known of the topics on the cluster.
+type topics struct {
+	n *Node
+
+	mu    sync.Mutex
+	infos map[string]cluster.TopicInfo
+	flows map[string]*flow.Topic
+}
+
+func newTopics(n *Node) *topics {
+	return &topics{n: n, infos: map[string]cluster.TopicInfo{}, flows: map[string]*flow.Topic{}}
+}
+
+// prepare sees to it that every topic is there and as it must be: external ones exist, or are created on the bundled
+// broker; internal ones are created or verified; none is another one than last time.
+func (t *topics) prepare(ctx context.Context) error {
+	top := t.n.cfg.Topology
+	var external []*topology.Topic
+	read := map[*topology.Topic]bool{}
+	for _, topic := range top.Topics {
+		if topic.Kind == topology.External {
+			external = append(external, topic)
+		}
+	}
+	for _, s := range top.Subs {
+		for _, topic := range s.Sources {
+			read[topic] = true
+		}
+	}
+	for _, g := range top.Globals {
+		read[g.Topic] = true
+	}
+	names := make([]string, len(external))
+	for i, topic := range external {
+		names[i] = topic.Name
+	}
+	infos, err := t.describe(ctx, names)
+	if err != nil {
+		return err
+	}
+	var missing []*topology.Topic
+	for _, topic := range external {
+		if _, ok := infos[topic.Name]; !ok {
+			missing = append(missing, topic)
+		}
+	}
+	if len(missing) > 0 {
+		if !t.n.cfg.Bundled {
+			return missingTopics(missing, read)
+		}
+		if err := t.createExternal(ctx, missing); err != nil {
+			return err
+		}
+		if infos, err = t.describe(ctx, names); err != nil {
+			return err
+		}
+	}
+	t.learn(infos)
+	partitions := map[string]int32{}
+	for name, info := range infos {
+		partitions[name] = info.Partitions
+	}
+	if err := t.compare(read); err != nil {
+		return err
+	}
+	plans, err := top.Plan(t.n.cfg.App, partitions)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTopics, err)
+	}
+	return t.prepareInternal(ctx, plans)
+}
+
+func (t *topics) describe(ctx context.Context, names []string) (map[string]cluster.TopicInfo, error) {
+	if len(names) == 0 {
+		return map[string]cluster.TopicInfo{}, nil
+	}
+	infos, err := t.n.admin.Describe(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("describing topics: %w", err)
+	}
+	return infos, nil
+}
+
+func (t *topics) learn(infos map[string]cluster.TopicInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.Copy(t.infos, infos)
+}
+
+func missingTopics(missing []*topology.Topic, read map[*topology.Topic]bool) error {
+	var b strings.Builder
+	for _, topic := range missing {
+		verb := "writes"
+		if read[topic] {
+			verb = "reads"
+		}
+		fmt.Fprintf(&b, "\n  topic %q, which the application %s (%s), does not exist; create it:\n    %s", topic.Name, verb, topic.At, command(topic))
+	}
+	return fmt.Errorf("%w:%s\n%w", ErrTopics, b.String(), cluster.ErrMissingTopic)
+}
+
+// command creates a topic.
+func command(t *topology.Topic) string {
+	partitions := "N"
+	if t.Partitions > 0 {
+		partitions = strconv.Itoa(int(t.Partitions))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "kafka-topics --bootstrap-server HOST:PORT --create --topic %s --partitions %s", t.Name, partitions)
+	for _, k := range slices.Sorted(maps.Keys(t.Config)) {
+		fmt.Fprintf(&b, " --config %s=%s", k, t.Config[k])
+	}
+	return b.String()
+}
+
+func (t *topics) createExternal(ctx context.Context, missing []*topology.Topic) error {
+	var specs []cluster.TopicSpec
+	for _, topic := range missing {
+		n := topic.Partitions
+		if n == 0 {
+			n = -1
+		}
+		specs = append(specs, cluster.TopicSpec{Name: topic.Name, Partitions: n, Replication: -1, Config: topic.Config})
+		t.n.log.Info("creating topic", "topic", topic.Name, "partitions", n)
+	}
+	if err := t.n.admin.Create(ctx, specs...); err != nil {
+		return fmt.Errorf("creating topics: %w", err)
+	}
+	return nil
+}
+
+func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan) error {
+	if len(plans) == 0 {
+		return nil
+	}
+	names := make([]string, len(plans))
+	for i, p := range plans {
+		names[i] = p.Name
+	}
+	infos, err := t.describe(ctx, names)
+	if err != nil {
+		return err
+	}
+	var specs []cluster.TopicSpec
+	for _, p := range plans {
+		if _, ok := infos[p.Name]; ok {
+			continue
+		}
+		config := maps.Clone(t.n.cfg.TopicConfig)
+		if config == nil {
+			config = map[string]string{}
+		}
+		maps.Copy(config, p.Config)
+		replication := t.n.cfg.Replication
+		if replication == 0 {
+			replication = -1
+		}
+		specs = append(specs, cluster.TopicSpec{Name: p.Name, Partitions: p.Partitions, Replication: replication, Config: config})
+		t.n.log.Info("creating topic", "topic", p.Name, "kind", p.Kind, "partitions", p.Partitions)
+	}
+	if len(specs) > 0 {
+		if err := t.n.admin.Create(ctx, specs...); err != nil {
+			return fmt.Errorf("creating internal topics: %w", err)
+		}
+		if infos, err = t.describe(ctx, names); err != nil {
+			return err
+		}
+	}
+	for _, p := range plans {
+		info, ok := infos[p.Name]
+		if !ok {
+			return fmt.Errorf("%w: internal topic %q has been created, but the cluster does not know it: %w", ErrTopics, p.Name, cluster.ErrMissingTopic)
+		}
+		if err := verify(p, info); err != nil {
+			return err
+		}
+	}
+	t.learn(infos)
+	return nil
+}
+
+// verify compares an internal topic with what it must be.
+func verify(p topology.TopicPlan, info cluster.TopicInfo) error {
+	if info.Partitions != p.Partitions {
+		return fmt.Errorf("%w: internal topic %q has %d partitions, the application needs %d: a source topic has other partitions than it had, or the topology has changed, so that keys would be looked for in the wrong place; run it under another name, or delete the application's internal topics and its committed offsets to begin anew",
+			ErrTopics, p.Name, info.Partitions, p.Partitions)
+	}
+	policy, known := info.Config["cleanup.policy"]
+	if p.Kind == topology.Changelog && known && strings.Contains(p.Config["cleanup.policy"], "compact") && !strings.Contains(policy, "compact") {
+		return fmt.Errorf("%w: changelog topic %q has cleanup.policy=%s and would forget state; set it: kafka-configs --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name %s --add-config cleanup.policy=[%s]",
+			ErrTopics, p.Name, policy, p.Name, p.Config["cleanup.policy"])
+	}
+	return nil
+}
+
+// compare checks the source topics against what the state directory remembers of them.
+func (t *topics) compare(read map[*topology.Topic]bool) error {
+	id := t.n.cfg.Identity
+	now := map[string]SeenTopic{}
+	for _, topic := range t.n.cfg.Topology.Topics {
+		if topic.Kind != topology.External || !read[topic] {
+			continue
+		}
+		info := t.infos[topic.Name]
+		seen := SeenTopic{Partitions: info.Partitions}
+		if info.ID != [16]byte{} {
+			seen.ID = hex.EncodeToString(info.ID[:])
+		}
+		if err := changed(topic.Name, id.Topics[topic.Name], seen); err != nil {
+			return err
+		}
+		now[topic.Name] = seen
+	}
+	if maps.Equal(now, id.Topics) {
+		return nil
+	}
+	id.Topics = now
+	return id.save()
+}
+
+// changed says what is wrong with a source topic that was seen before; was is zero if it was not.
+func changed(name string, was, is SeenTopic) error {
+	switch {
+	case was.Partitions == 0:
+		return nil
+	case was.ID != "" && is.ID != "" && was.ID != is.ID:
+		return fmt.Errorf("%w: source topic %q has been deleted and created again (topic id %s, it was %s): the committed positions and the state are those of the old one; run the application under another name, or delete its committed offsets, internal topics and state directory to begin anew",
+			ErrTopics, name, is.ID, was.ID)
+	case was.Partitions != is.Partitions:
+		return fmt.Errorf("%w: source topic %q has %d partitions, it had %d: keys may lie in other partitions than their state; run the application under another name, or delete its committed offsets, internal topics and state directory to begin anew",
+			ErrTopics, name, is.Partitions, was.Partitions)
+	}
+	return nil
+}
+
+// watch looks at the source topics again.
+func (t *topics) watch(ctx context.Context) error {
+	id := t.n.cfg.Identity
+	infos, err := t.describe(ctx, slices.Sorted(maps.Keys(id.Topics)))
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(id.Topics)) {
+		info, ok := infos[name]
+		if !ok {
+			return fmt.Errorf("%w: source topic %q has been deleted: %w", ErrTopics, name, cluster.ErrMissingTopic)
+		}
+		is := SeenTopic{Partitions: info.Partitions}
+		if info.ID != [16]byte{} {
+			is.ID = hex.EncodeToString(info.ID[:])
+		}
+		if err := changed(name, id.Topics[name], is); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// info is what is known of a topic.
+func (t *topics) info(name string) (cluster.TopicInfo, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	info, ok := t.infos[name]
+	return info, ok
+}
+
+// flow resolves a topic that a task writes to, asking the cluster if it has not been seen: a sink may choose per record.
+func (t *topics) flow(name string) *flow.Topic {
+	t.mu.Lock()
+	f, info := t.flows[name], t.infos[name]
+	t.mu.Unlock()
+	if f != nil {
+		return f
+	}
+	if info.Partitions == 0 {
+		infos, err := t.describe(t.n.work, []string{name})
+		if _, ok := infos[name]; err == nil && !ok && t.n.cfg.Bundled {
+			if err = t.createExternal(t.n.work, []*topology.Topic{{Name: name, Kind: topology.External}}); err == nil {
+				infos, err = t.describe(t.n.work, []string{name})
+			}
+		}
+		if err != nil {
+			t.n.log.Error("a topic that is written to cannot be looked up", "topic", name, "error", err)
+			return nil
+		}
+		t.learn(infos)
+		info = infos[name]
+	}
+	if info.Partitions == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f = t.flows[name]; f == nil {
+		f = &flow.Topic{Name: name, Partitions: info.Partitions}
+		t.flows[name] = f
+	}
+	return f
+}
