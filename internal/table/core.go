@@ -282,7 +282,7 @@ func (c *core[S, C]) Done(epoch uint32, next int64) error {
 			}
 		}
 		for i := range l.garbage {
-			c.cells.drop(&l.garbage[i])
+			c.cells.release(l.garbage[i])
 		}
 		c.logs = slices.Delete(c.logs, 0, 1)
 		c.recycle(l)

@@ -9,8 +9,9 @@ import (
 
 // cells is how values live in entries, as far as epochs are concerned.
 type cells[C any] interface {
-	// drop says that a cell is gone for good.
+	// drop says that a cell is gone for good, release that bytes are which its successor does not have.
 	drop(*C)
+	release(C)
 	// coded is whether values are kept as bytes.
 	coded() bool
 	// revert readies a cell for being overwritten by what it was before.
@@ -68,6 +69,7 @@ func (p plain[V]) drop(c *V) {
 	var zero V
 	*c = zero
 }
+func (plain[V]) release(V)                                 {}
 func (plain[V]) coded() bool                               { return false }
 func (plain[V]) revert(*V, V)                              {}
 func (plain[V]) cool(*V)                                   {}
@@ -225,10 +227,14 @@ func (s *coded[V]) letGo(i uint32) {
 
 func (s *coded[V]) drop(c *cell) {
 	s.cool(c)
+	s.release(*c)
+	*c = cell{}
+}
+
+func (s *coded[V]) release(c cell) {
 	if c.size != noBytes && c.off != 0 {
 		s.bytes.release(c.off, int(c.size))
 	}
-	*c = cell{}
 }
 
 func (s *coded[V]) coded() bool { return true }
