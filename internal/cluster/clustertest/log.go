@@ -153,6 +153,15 @@ func readerMoves(e *env) {
 	}
 }
 
+// idle lets a moment pass.
+func idle(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(5 * time.Millisecond):
+	}
+	return nil
+}
+
 func recreatedTopic(e *env) {
 	t := e.topic("t", 2)
 	p := e.producer(e.c, "")
@@ -163,7 +172,7 @@ func recreatedTopic(e *env) {
 	e.reads(s, tp(t, 0), "a")
 
 	e.s.Delete(e, t.Name)
-	e.until("the topic to be gone", func(ctx context.Context) error { <-ctx.Done(); return nil }, func() bool {
+	e.until("the topic to be gone", idle, func() bool {
 		infos, err := e.c.Admin().Describe(e.ctx(), t.Name)
 		return err == nil && len(infos) == 0
 	})

@@ -309,7 +309,7 @@ func (a admin) ClearWriters(ctx context.Context, prefix string, tps ...cluster.T
 			continue
 		}
 		// A new epoch aborts what is open; the answer comes when the markers are written.
-		if _, _, err := initProducer(ctx, a.cl, s.TransactionalID, time.Minute, -1, -1); err != nil {
+		if err := initProducer(ctx, a.cl, s.TransactionalID); err != nil {
 			return wrap(err, "fencing the producer %q", s.TransactionalID)
 		}
 	}
@@ -347,30 +347,35 @@ func (a admin) openWriters(ctx context.Context, tps []cluster.TP) ([]int64, erro
 	return ids, nil
 }
 
-// initProducer asks for a new epoch of a transactional id. With an id and epoch it succeeds only if they are the latest,
-// else (-1) in any case.
-func initProducer(ctx context.Context, cl requestor, txnID string, timeout time.Duration, id int64, epoch int16) (int64, int16, error) {
-	req := kmsg.NewPtrInitProducerIDRequest()
-	req.TransactionalID = kmsg.StringPtr(txnID)
-	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
-	req.ProducerID, req.ProducerEpoch = id, epoch
+// initProducer takes a new epoch of a transactional id and waits until whatever the old one left open is aborted.
+func initProducer(ctx context.Context, cl requestor, txnID string) error {
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		resp, err := req.RequestWith(ctx, cl)
-		if err == nil {
-			err = kerr.ErrorForCode(resp.ErrorCode)
-		}
-		if err == nil {
-			return resp.ProducerID, resp.ProducerEpoch, nil
-		}
+		_, _, err := initProducerOnce(ctx, cl, txnID, time.Minute, -1, -1)
 		if !errors.Is(err, kerr.ConcurrentTransactions) {
-			return 0, 0, err
+			return err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return 0, 0, errors.Join(ctx.Err(), err)
+			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// initProducerOnce asks for a new epoch. With an id and epoch it is granted only if they are the latest, with -1 always.
+func initProducerOnce(ctx context.Context, cl requestor, txnID string, timeout time.Duration, id int64, epoch int16) (int64, int16, error) {
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.TransactionalID = kmsg.StringPtr(txnID)
+	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
+	req.ProducerID, req.ProducerEpoch = id, epoch
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return resp.ProducerID, resp.ProducerEpoch, nil
 }
 
 // requestor is what kmsg asks of a client.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -61,6 +62,8 @@ func (c *Cluster) client(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.SeedBrokers(c.cfg.Brokers...),
 		kgo.ClientID(c.cfg.ClientID),
 		kgo.DisableClientMetrics(),
+		// How fast moved leaders, missing and recreated topics are noticed.
+		kgo.MetadataMinAge(500 * time.Millisecond),
 	}
 	if c.cfg.Logger != nil {
 		all = append(all, kgo.WithLogger(logger{c.cfg.Logger}))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -49,12 +50,45 @@ func (p *producer) reset(ctx context.Context) error {
 
 // prove takes a new epoch on the strength of the one it has. The broker refuses if another producer has come since. It
 // also completes whatever transaction is open or half ended.
+//
+// It looks before it asks: a broker that is asked with an old epoch while the successor has a transaction open aborts
+// that one first and refuses afterwards (seen in Apache Kafka 4.3.1).
 func (p *producer) prove(ctx context.Context) error {
-	id, epoch, err := initProducer(ctx, p.c.cl, p.cfg.TransactionalID, p.cfg.TransactionTimeout, p.txn.id, p.txn.epoch)
-	if err != nil {
-		return wrap(err, "renewing %s", p.name())
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		if err := p.lookForSuccessor(ctx); err != nil {
+			return err
+		}
+		id, epoch, err := initProducerOnce(ctx, p.c.cl, p.cfg.TransactionalID, p.cfg.TransactionTimeout, p.txn.id, p.txn.epoch)
+		if err == nil {
+			p.txn.id, p.txn.epoch = id, epoch
+			return nil
+		}
+		if !errors.Is(err, kerr.ConcurrentTransactions) {
+			return wrap(err, "renewing %s", p.name())
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return wrap(errors.Join(ctx.Err(), err), "renewing %s", p.name())
+		}
 	}
-	p.txn.id, p.txn.epoch = id, epoch
+}
+
+// lookForSuccessor fails if another producer has a transaction open under our id. A cluster that does not tell is not
+// asked further.
+func (p *producer) lookForSuccessor(ctx context.Context) error {
+	req := kmsg.NewPtrDescribeTransactionsRequest()
+	req.TransactionalIDs = []string{p.cfg.TransactionalID}
+	resp, err := req.RequestWith(ctx, p.c.cl)
+	if err != nil {
+		return nil
+	}
+	for _, s := range resp.TransactionStates {
+		if s.ErrorCode == 0 && s.State == "Ongoing" && (s.ProducerID != p.txn.id || s.ProducerEpoch != p.txn.epoch) {
+			return fmt.Errorf("%s (id %d, epoch %d): %w: it is at id %d, epoch %d now", p.name(), p.txn.id, p.txn.epoch,
+				cluster.ErrFenced, s.ProducerID, s.ProducerEpoch)
+		}
+	}
 	return nil
 }
 
