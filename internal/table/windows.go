@@ -47,22 +47,19 @@ type windows[K, V any] interface {
 	CommittedFetchAll(from, to int64, f func(k K, start int64, v V, at int64) bool) error
 }
 
-// NewWindows makes the store of one task for windows of size ms; env.Spec.Retention says how long they are kept, 0: for ever.
-func NewWindows[K, V any](env flow.StoreEnv, k serde.Serde[K], v serde.Serde[V], size int64) (*Windows[K, V], error) {
+// NewWindows makes the store of one task; env.Spec.Retention says how long windows are kept, 0: for ever.
+func NewWindows[K, V any](env flow.StoreEnv, k serde.Serde[K], v serde.Serde[V]) (*Windows[K, V], error) {
 	if byValue[V]() {
-		return newWindows[K, V, V](env, k, plain[V]{v}, size)
+		return newWindows[K, V, V](env, k, plain[V]{v})
 	}
-	return newWindows[K, V, cell](env, k, newCoded(v), size)
+	return newWindows[K, V, cell](env, k, newCoded(v))
 }
 
-func newWindows[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C], size int64) (*Windows[K, V], error) {
+func newWindows[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C]) (*Windows[K, V], error) {
 	s := &windowed[K, V, C]{rep: rep, serde: k, needOld: true, retention: env.Spec.Retention}
-	if s.retention <= 0 {
-		s.retention = math.MaxInt64
-	}
-	s.interval = max(size, 1)
-	if s.retention < math.MaxInt64 {
-		s.interval = max(s.interval, s.retention/1024)
+	s.interval = max(s.retention/panesKept, 1)
+	if s.retention <= 0 || s.retention == math.MaxInt64 {
+		s.retention, s.interval = math.MaxInt64, day
 	}
 	if err := s.init(env, rep); err != nil {
 		return nil, err
@@ -72,6 +69,13 @@ func newWindows[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C],
 	}
 	return &Windows[K, V]{s}, nil
 }
+
+// panesKept is into how many panes the retention is cut: more make expiry finer and searches in a pane shorter, but each
+// costs some memory, whatever is in it.
+const panesKept = 256
+
+// day is how much a pane holds where nothing ever expires, in ms.
+const day = 24 * 60 * 60 * 1000
 
 // windowed keeps windows in panes of interval ms of starts: a table each, so that expiry drops tables.
 type windowed[K, V, C any] struct {
