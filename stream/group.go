@@ -1,8 +1,131 @@
 package stream
 
-import "github.com/moldau/moldau/topology"
+import (
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/topology"
+	"github.com/moldau/moldau/window"
+)
 
+// KGroupedStream is a stream whose records of one key meet in one task, to be aggregated. Records with a null key or value
+// are dropped, except that windowed aggregates let null values in: there Count counts them and Fold sees them.
+//
+// The time of an aggregate is the greatest time of the records in it.
 type KGroupedStream[K, V any] struct {
 	b *Builder
 	n *topology.Node
+}
+
+// Fold is the long form of an aggregator: a start other than zero, the key, errors, and keep=false to delete.
+type Fold[K, V, A any] struct {
+	Init func() A // nil: the zero value
+	Add  func(a A, r Record[K, V]) (next A, keep bool, err error)
+}
+
+// adder folds one record into an aggregate; live: there was one. nulls: it wants to see null values.
+type adder[K, V, A any] struct {
+	f     func(c *flow.Ctx, a A, live bool, k K, v V) (next A, keep bool, err error)
+	nulls bool
+}
+
+func counting[K, V any]() adder[K, V, int64] {
+	return adder[K, V, int64]{func(_ *flow.Ctx, a int64, _ bool, _ K, _ V) (int64, bool, error) { return a + 1, true, nil }, true}
+}
+
+func reducing[K, V any](f func(V, V) V) adder[K, V, V] {
+	null := nullness[V]()
+	return adder[K, V, V]{func(_ *flow.Ctx, a V, live bool, _ K, v V) (V, bool, error) {
+		if live {
+			v = f(a, v)
+		}
+		return v, !null.of(v), nil
+	}, null.is}
+}
+
+func aggregating[K, V, A any](f func(A, V) A) adder[K, V, A] {
+	null := nullness[A]()
+	return adder[K, V, A]{func(_ *flow.Ctx, a A, _ bool, _ K, v V) (A, bool, error) {
+		a = f(a, v)
+		return a, !null.of(a), nil
+	}, nullness[V]().is}
+}
+
+func folding[K, V, A any](f Fold[K, V, A]) adder[K, V, A] {
+	return adder[K, V, A]{func(c *flow.Ctx, a A, live bool, k K, v V) (A, bool, error) {
+		if !live && f.Init != nil {
+			a = f.Init()
+		}
+		return f.Add(a, record(c, k, v))
+	}, true}
+}
+
+// Count counts the records of each key.
+func (g *KGroupedStream[K, V]) Count(h state.Table[K, int64]) *KTable[K, int64] {
+	return aggregate(g, "count", h, counting[K, V]())
+}
+
+// Reduce combines the values of each key; the first one is taken as it is.
+func (g *KGroupedStream[K, V]) Reduce(h state.Table[K, V], f func(V, V) V) *KTable[K, V] {
+	return aggregate(g, "reduce", h, reducing[K](f))
+}
+
+// Aggregate folds the values of each key, from the zero value on. A nil aggregate, where nil is a value, deletes it.
+func (g *KGroupedStream[K, V]) Aggregate[A any](h state.Table[K, A], f func(A, V) A) *KTable[K, A] {
+	return aggregate(g, "aggregate", h, aggregating[K](f))
+}
+
+// Fold folds the records of each key.
+func (g *KGroupedStream[K, V]) Fold[A any](h state.Table[K, A], f Fold[K, V, A]) *KTable[K, A] {
+	return aggregate(g, "fold", h, folding(f))
+}
+
+// WindowedBy groups by time windows as well. The grace of the windows says how much later than their end records may come.
+func (g *KGroupedStream[K, V]) WindowedBy(w window.TimeWindows) *TimeWindowedKStream[K, V] {
+	return windowedBy(g, w)
+}
+
+func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[K, A], add adder[K, V, A]) *KTable[K, A] {
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{g.n}, Keyed: true, At: where()}
+	s := g.b.graph.Own(spec(h), n.At, n)
+	addTable(g.b, n, func(env flow.Env, down tfn[K, A], alone bool) (fn[K, V], error) {
+		keep := keeps(env, n, s, down, alone)
+		kv, every := keep.kv, keep.every
+		return func(c *flow.Ctx, k K, v V) {
+			if c.KeyNull {
+				env.Dropped(n.ID, nullKey)
+				return
+			}
+			if c.Null {
+				env.Dropped(n.ID, nullValue)
+				return
+			}
+			c.Wrote = true
+			ref, err := kv.Touch(k)
+			if err != nil {
+				c.Fail(n.ID, err)
+				return
+			}
+			old, at, live := kv.At(ref)
+			next, ok, err := add.f(c, old, live, k, v)
+			if err != nil {
+				c.Fail(n.ID, err)
+				return
+			}
+			if !live || at < c.Time {
+				at = c.Time
+			}
+			if ok {
+				kv.Set(ref, next, at, c.Headers)
+			} else {
+				kv.Unset(ref, at, c.Headers)
+			}
+			if every {
+				was := c.Time
+				c.Time = at
+				down(c, k, change[A]{Old: old, New: next, WasLive: live, Live: ok})
+				c.Time = was
+			}
+		}, nil
+	})
+	return stored[K, A](g.b, n, s)
 }

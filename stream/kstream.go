@@ -26,27 +26,33 @@ func (s *KStream[K, V]) AssumePartitioned() *KStream[K, V] {
 }
 
 // Filter keeps the records for which f is true.
-func (s *KStream[K, V]) Filter(f func(K, V) bool) *KStream[K, V] { return s.filter("filter", true, f) }
+func (s *KStream[K, V]) Filter(f func(K, V) bool) *KStream[K, V] {
+	return &KStream[K, V]{s.b, filter(s.b, s.n, "filter", true, f)}
+}
 
 // FilterNot keeps the records for which f is false.
 func (s *KStream[K, V]) FilterNot(f func(K, V) bool) *KStream[K, V] {
-	return s.filter("filterNot", false, f)
+	return &KStream[K, V]{s.b, filter(s.b, s.n, "filterNot", false, f)}
 }
 
-func (s *KStream[K, V]) filter(kind string, want bool, f func(K, V) bool) *KStream[K, V] {
+func filter[K, V any](b *Builder, from *topology.Node, kind string, want bool, f func(K, V) bool) *topology.Node {
 	null := nullness[V]()
-	return &KStream[K, V]{s.b, step(s.b, kind, s.n, false, func(_ int, down fn[K, V]) fn[K, V] {
+	return step(b, kind, from, false, func(_ int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			if null.hides(c.Null) || f(k, v) == want {
 				down(c, k, v)
 			}
 		}
-	})}
+	})
 }
 
 // TryFilter keeps the records for which f is true; it sees nulls.
 func (s *KStream[K, V]) TryFilter(f func(Record[K, V]) (bool, error)) *KStream[K, V] {
-	return &KStream[K, V]{s.b, step(s.b, "filter", s.n, false, func(id int, down fn[K, V]) fn[K, V] {
+	return &KStream[K, V]{s.b, tryFilter(s.b, s.n, f)}
+}
+
+func tryFilter[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) (bool, error)) *topology.Node {
+	return step(b, "filter", from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			keep, err := f(record(c, k, v))
 			if err != nil {
@@ -55,20 +61,24 @@ func (s *KStream[K, V]) TryFilter(f func(Record[K, V]) (bool, error)) *KStream[K
 				down(c, k, v)
 			}
 		}
-	})}
+	})
 }
 
 // Peek calls f for each record and passes it on.
 func (s *KStream[K, V]) Peek(f func(K, V)) *KStream[K, V] {
+	return &KStream[K, V]{s.b, peek(s.b, s.n, f)}
+}
+
+func peek[K, V any](b *Builder, from *topology.Node, f func(K, V)) *topology.Node {
 	null := nullness[V]()
-	return &KStream[K, V]{s.b, step(s.b, "peek", s.n, false, func(_ int, down fn[K, V]) fn[K, V] {
+	return step(b, "peek", from, false, func(_ int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			if !null.hides(c.Null) {
 				f(k, v)
 			}
 			down(c, k, v)
 		}
-	})}
+	})
 }
 
 // TryPeek calls f for each record, nulls included, and passes it on.
@@ -86,8 +96,10 @@ func (s *KStream[K, V]) TryPeek(f func(Record[K, V]) error) *KStream[K, V] {
 
 // Foreach calls f for each record, nulls included; the stream ends there. What f does outside of Kafka is done again
 // when an epoch is run again.
-func (s *KStream[K, V]) Foreach(f func(Record[K, V]) error) {
-	step(s.b, "foreach", s.n, false, func(id int, _ fn[K, V]) fn[K, V] {
+func (s *KStream[K, V]) Foreach(f func(Record[K, V]) error) { foreach(s.b, s.n, f) }
+
+func foreach[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) error) {
+	step(b, "foreach", from, false, func(id int, _ fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			if err := f(record(c, k, v)); err != nil {
 				c.Fail(id, err)
@@ -98,9 +110,11 @@ func (s *KStream[K, V]) Foreach(f func(Record[K, V]) error) {
 
 // Merge is both streams in one, without any order between them.
 func (s *KStream[K, V]) Merge(o *KStream[K, V]) *KStream[K, V] {
-	n := &topology.Node{Kind: "merge", Parents: []*topology.Node{s.n, o.n}}
-	add(s.b, n, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
-	return &KStream[K, V]{s.b, n}
+	return &KStream[K, V]{s.b, merge[K, V](s.b, s.n, o.n)}
+}
+
+func merge[K, V any](b *Builder, parents ...*topology.Node) *topology.Node {
+	return add(b, &topology.Node{Kind: "merge", Parents: parents}, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
 }
 
 // Repartition sends the stream through a topic of its own, so that records of one key meet in one task. Null keys are

@@ -7,8 +7,12 @@ import (
 
 // MapValues replaces each value by f of it.
 func (s *KStream[K, V]) MapValues[V2 any](f func(V) V2) *KStream[K, V2] {
+	return &KStream[K, V2]{s.b, mapValues[K](s.b, s.n, f)}
+}
+
+func mapValues[K, V, V2 any](b *Builder, from *topology.Node, f func(V) V2) *topology.Node {
 	null, null2 := nullness[V](), nullness[V2]()
-	return &KStream[K, V2]{s.b, step(s.b, "mapValues", s.n, false, func(_ int, down fn[K, V2]) fn[K, V] {
+	return step(b, "mapValues", from, false, func(_ int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			var v2 V2
 			was := c.Null
@@ -19,7 +23,7 @@ func (s *KStream[K, V]) MapValues[V2 any](f func(V) V2) *KStream[K, V2] {
 			down(c, k, v2)
 			c.Null = was
 		}
-	})}
+	})
 }
 
 // TryMapValues replaces each value, null or not, by f of its record.
@@ -73,8 +77,12 @@ func (s *KStream[K, V]) TryFlatMapValues[V2 any](f func(Record[K, V]) ([]V2, err
 
 // Map replaces key and value. Where a null value has no nil, f sees zero, its key counts and the value stays null.
 func (s *KStream[K, V]) Map[K2, V2 any](f func(K, V) (K2, V2)) *KStream[K2, V2] {
+	return &KStream[K2, V2]{s.b, mapBoth(s.b, s.n, f)}
+}
+
+func mapBoth[K, V, K2, V2 any](b *Builder, from *topology.Node, f func(K, V) (K2, V2)) *topology.Node {
 	null, nullK2, null2 := nullness[V](), nullness[K2](), nullness[V2]()
-	return &KStream[K2, V2]{s.b, step(s.b, "map", s.n, true, func(_ int, down fn[K2, V2]) fn[K, V] {
+	return step(b, "map", from, true, func(_ int, down fn[K2, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			wasKey, was := c.KeyNull, c.Null
 			k2, v2 := f(k, v)
@@ -88,7 +96,7 @@ func (s *KStream[K, V]) Map[K2, V2 any](f func(K, V) (K2, V2)) *KStream[K2, V2] 
 			down(c, k2, v2)
 			c.KeyNull, c.Null = wasKey, was
 		}
-	})}
+	})
 }
 
 // TryMap replaces key and value by those of the record that f returns; its time and headers count as well.
@@ -133,8 +141,12 @@ func (s *KStream[K, V]) FlatMap[K2, V2 any](f func(r Record[K, V], yield func(K2
 
 // SelectKey gives each record a new key. Where a null value has no nil, f sees zero.
 func (s *KStream[K, V]) SelectKey[K2 any](f func(K, V) K2) *KStream[K2, V] {
+	return &KStream[K2, V]{s.b, selectKey(s.b, s.n, f)}
+}
+
+func selectKey[K, V, K2 any](b *Builder, from *topology.Node, f func(K, V) K2) *topology.Node {
 	null := nullness[K2]()
-	return &KStream[K2, V]{s.b, step(s.b, "selectKey", s.n, true, func(_ int, down fn[K2, V]) fn[K, V] {
+	return step(b, "selectKey", from, true, func(_ int, down fn[K2, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			was := c.KeyNull
 			k2 := f(k, v)
@@ -142,7 +154,7 @@ func (s *KStream[K, V]) SelectKey[K2 any](f func(K, V) K2) *KStream[K2, V] {
 			down(c, k2, v)
 			c.KeyNull = was
 		}
-	})}
+	})
 }
 
 // TrySelectKey gives each record a new key; ok=false makes it null.

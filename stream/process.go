@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/topology"
 )
 
@@ -18,15 +19,18 @@ type Processor[K, V, K2, V2 any] interface {
 	Process(*Context[K2, V2], Record[K, V]) error
 }
 
-// scope is what both kinds of Scope are made of.
+// scope is what both kinds of Scope are made of: a state.Opener.
 type scope struct {
 	env    flow.Env
 	node   *topology.Node
+	ctx    *flow.Ctx // of the call in hand; in Init one of its own
 	failed error
 }
 
-// OpenStore gives a store to its handle: pass the scope to the handle's Open. Only stores named in the call of Process
-// can be opened.
+// Step is for views of stores.
+func (s *scope) Step() (c *flow.Ctx, node int) { return s.ctx, s.node.ID }
+
+// OpenStore is for handles of stores: give the scope to their Open. Only stores named in the call of Process can be opened.
 func (s *scope) OpenStore(spec *flow.StoreSpec) (flow.Store, error) {
 	st, err := s.open(spec)
 	if err != nil && s.failed == nil {
@@ -56,7 +60,7 @@ func (s *scope) open(spec *flow.StoreSpec) (flow.Store, error) {
 // Scope is a processor's view of its task: stores to open, timers to set.
 type Scope[K2, V2 any] struct {
 	scope
-	ctx *Context[K2, V2]
+	call *Context[K2, V2]
 }
 
 // Partition is the task's.
@@ -80,8 +84,8 @@ func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
-		s.ctx.enter(c)
-		if err := f(s.ctx, utc(at)); err != nil {
+		s.ctx, s.call.c = c, c
+		if err := f(s.call, utc(at)); err != nil {
 			c.Fail(s.node.ID, err)
 		}
 	})
@@ -92,11 +96,6 @@ type Context[K2, V2 any] struct {
 	c    *flow.Ctx
 	env  flow.Env
 	down fn[K2, V2]
-}
-
-func (x *Context[K2, V2]) enter(c *flow.Ctx) {
-	x.c = c
-	c.Wrote = true // by its stores, as far as anybody knows
 }
 
 // Forward sends a record on.
@@ -132,7 +131,7 @@ func (x *Context[K2, V2]) RequestCommit() { x.env.RequestCommit() }
 
 // Process hands each record, nulls included, to a processor, and gives on what that forwards. The stores it opens are named here.
 // What comes out counts as rekeyed.
-func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], stores ...Store) *KStream[K2, V2] {
+func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], stores ...state.Handle) *KStream[K2, V2] {
 	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true, At: where()}
 	s.b.connect(n, stores)
 	add(s.b, n, func(env flow.Env, down fn[K2, V2]) (fn[K, V], error) {
@@ -143,7 +142,8 @@ func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], 
 			return nil, err
 		}
 		return func(c *flow.Ctx, k K, v V) {
-			x.enter(c)
+			sc.ctx, x.c = c, c
+			c.Wrote = true // a processor's fields are state as well
 			if err := p.Process(x, record(c, k, v)); err != nil {
 				c.Fail(n.ID, err)
 			}
@@ -154,11 +154,16 @@ func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], 
 
 // start runs Init and notes what went wrong in it.
 func start(env flow.Env, p any, s *scope, init func() error) error {
-	if err := init(); err != nil {
-		return err
+	s.ctx = &flow.Ctx{Time: -1, Offset: -1, Partition: env.Partition()}
+	err := init()
+	if s.failed == nil {
+		s.failed = s.ctx.Err // of a view
 	}
 	if s.failed != nil {
 		return s.failed
+	}
+	if err != nil {
+		return err
 	}
 	if closer, ok := p.(io.Closer); ok {
 		env.Close(closer.Close)
@@ -209,7 +214,7 @@ func (s *ValueScope) every(d time.Duration, streamTime bool, f func(time.Time) e
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
-		c.Wrote = true
+		s.ctx = c
 		if err := f(utc(at)); err != nil {
 			c.Fail(s.node.ID, err)
 		}
@@ -271,7 +276,7 @@ func (x *ValueContext[V2]) RequestCommit() { x.env.RequestCommit() }
 
 // ProcessValues hands each record, nulls included, to a processor that cannot change its key. The stores it opens are
 // named here.
-func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2], stores ...Store) *KStream[K, V2] {
+func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2], stores ...state.Handle) *KStream[K, V2] {
 	n := &topology.Node{Kind: "processValues", Parents: []*topology.Node{s.n}, At: where()}
 	s.b.connect(n, stores)
 	add(s.b, n, func(env flow.Env, down fn[K, V2]) (fn[K, V], error) {
@@ -284,7 +289,7 @@ func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2
 			return nil, err
 		}
 		return func(c *flow.Ctx, k K, v V) {
-			x.c, x.headers, key = c, c.Headers, k
+			sc.ctx, x.c, x.headers, key = c, c, c.Headers, k
 			c.Wrote = true
 			if err := p.Process(x, record(c, k, v)); err != nil {
 				c.Fail(n.ID, err)
@@ -294,16 +299,21 @@ func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2
 	return &KStream[K, V2]{s.b, n}
 }
 
-// Store is the handle of a store (package state) or a GlobalKTable: what a processor can be connected to.
-type Store interface{ Spec() *flow.StoreSpec }
-
-// connect adds the stores that a processor names.
-func (b *Builder) connect(n *topology.Node, stores []Store) {
+// connect adds the stores that a processor names. A GlobalKTable is a handle as well.
+func (b *Builder) connect(n *topology.Node, stores []state.Handle) {
 	for _, h := range stores {
 		if g, ok := h.(interface{ global() *topology.Global }); ok {
 			n.Globals = append(n.Globals, g.global())
 			continue
 		}
-		n.Stores = append(n.Stores, b.graph.Store(h.Spec(), n.At))
+		n.Stores = append(n.Stores, b.graph.Store(spec(h), n.At))
 	}
+}
+
+// spec of a handle that may be missing altogether.
+func spec(h state.Handle) *flow.StoreSpec {
+	if h == nil {
+		return nil
+	}
+	return h.Spec()
 }

@@ -128,3 +128,21 @@ func (d *Driver) must(err error) {
 		d.tb.Fatal(err)
 	}
 }
+
+// stores are the stores of that name: one per task, or the one of a global table.
+func (d *Driver) stores(name string) []flow.Store {
+	d.tb.Helper()
+	var found []flow.Store
+	for _, r := range d.tasks {
+		if s := r.stores[name]; s != nil {
+			found = append(found, s)
+		}
+	}
+	if s := d.globals[name]; s != nil {
+		found = append(found, s)
+	}
+	if len(found) == 0 {
+		d.tb.Fatalf("the topology has no store %q", name)
+	}
+	return found
+}

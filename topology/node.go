@@ -26,6 +26,9 @@ type Node struct {
 	// ReadsOnly: it looks into Stores and never changes them.
 	ReadsOnly bool
 
+	// NeedOld: somebody below wants updates with the old value. For front ends; set before tasks are wired.
+	NeedOld bool
+
 	// Wire makes the node's function for one task from its children's, in the order in which they were added. Both
 	// sides are boxed funcs of types that only the front end knows; boxing happens once per task, never per record.
 	Wire func(env flow.Env, children []any) (any, error)

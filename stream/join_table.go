@@ -1,0 +1,151 @@
+package stream
+
+import (
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/topology"
+	"github.com/moldau/moldau/window"
+)
+
+// JoinTable gives each record of the stream the table's value of its key, as it is when the record comes; without one
+// nothing comes out. Records with a null key or value are dropped. Updates of the table bring nothing out.
+// The result has time and headers of the record.
+func (s *KStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(V, V2) R) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: plain[K](j)})}
+}
+
+// LeftJoinTable is JoinTable that lets records pass without a value of the table: then it is nil, also for a null key.
+func (s *KStream[K, V]) LeftJoinTable[V2, R any](t *KTable[K, V2], j func(V, *V2) R) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: plain[K](j)})}
+}
+
+// TryJoinTable is JoinTable with the record, and a function that may fail.
+func (s *KStream[K, V]) TryJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], V2) (R, error)) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: full(j)})}
+}
+
+// TryLeftJoinTable is LeftJoinTable with the record, and a function that may fail.
+func (s *KStream[K, V]) TryLeftJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], *V2) (R, error)) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: full(j)})}
+}
+
+// JoinGlobal gives each record the global table's value of a key computed from it; without one nothing comes out. Records
+// with a null value, or for which that key is nil, are dropped.
+func (s *KStream[K, V]) JoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(V, GV) R) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), inner: plain[K](j)})}
+}
+
+// LeftJoinGlobal is JoinGlobal that lets records pass without a value of the table: then it is nil.
+func (s *KStream[K, V]) LeftJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(V, *GV) R) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), left: plain[K](j)})}
+}
+
+// TryLeftJoinGlobal is LeftJoinGlobal with the record, and a function that may fail.
+func (s *KStream[K, V]) TryLeftJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(Record[K, V], *GV) (R, error)) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), left: full(j)})}
+}
+
+// JoinTable joins with a table by the inner key: no repartitioning, since windowed keys are partitioned by it.
+func (s *WindowedKStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(window.Key[K], V, V2) R) *WindowedKStream[K, R] {
+	return &WindowedKStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], inner: keyed(j)})}
+}
+
+// LeftJoinTable is JoinTable that lets records pass without a value of the table: then it is nil.
+func (s *WindowedKStream[K, V]) LeftJoinTable[V2, R any](t *KTable[K, V2], j func(window.Key[K], V, *V2) R) *WindowedKStream[K, R] {
+	return &WindowedKStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], left: keyed(j)})}
+}
+
+// JoinGlobal joins with a global table by the inner key.
+func (s *WindowedKStream[K, V]) JoinGlobal[V2, R any](g *GlobalKTable[K, V2], j func(window.Key[K], V, V2) R) *WindowedKStream[K, R] {
+	return &WindowedKStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], inner: keyed(j)})}
+}
+
+// LeftJoinGlobal is JoinGlobal that lets records pass without a value of the table: then it is nil.
+func (s *WindowedKStream[K, V]) LeftJoinGlobal[V2, R any](g *GlobalKTable[K, V2], j func(window.Key[K], V, *V2) R) *WindowedKStream[K, R] {
+	return &WindowedKStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], left: keyed(j)})}
+}
+
+// lookup joins a record of [K, V] with a row of [GK, GV]. One of inner and left is set.
+type lookup[K, V, GK, GV, R any] struct {
+	key   func(c *flow.Ctx, k K, v V) (gk GK, ok bool) // ok=false: null
+	inner func(c *flow.Ctx, k K, v V, gv GV) (R, error)
+	left  func(c *flow.Ctx, k K, v V, gv *GV) (R, error)
+}
+
+func same[K, V any](c *flow.Ctx, k K, _ V) (K, bool)              { return k, !c.KeyNull }
+func inner[K, V any](c *flow.Ctx, k window.Key[K], _ V) (K, bool) { return k.Key, !c.KeyNull }
+
+func mapped[K, V, GK any](f func(K, V) GK) func(*flow.Ctx, K, V) (GK, bool) {
+	null := nullness[GK]()
+	return func(_ *flow.Ctx, k K, v V) (GK, bool) {
+		gk := f(k, v)
+		return gk, !null.of(gk)
+	}
+}
+
+func plain[K, V, S, R any](j func(V, S) R) func(*flow.Ctx, K, V, S) (R, error) {
+	return func(_ *flow.Ctx, _ K, v V, s S) (R, error) { return j(v, s), nil }
+}
+
+func keyed[K, V, S, R any](j func(K, V, S) R) func(*flow.Ctx, K, V, S) (R, error) {
+	return func(_ *flow.Ctx, k K, v V, s S) (R, error) { return j(k, v, s), nil }
+}
+
+func full[K, V, S, R any](j func(Record[K, V], S) (R, error)) func(*flow.Ctx, K, V, S) (R, error) {
+	return func(c *flow.Ctx, k K, v V, s S) (R, error) { return j(record(c, k, v), s) }
+}
+
+// wire makes the operator, over what reads the table.
+func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV], down fn[K, R]) fn[K, V] {
+	null := nullness[R]()
+	return func(c *flow.Ctx, k K, v V) {
+		if c.Null {
+			env.Dropped(node, nullValue)
+			return
+		}
+		gk, ok := l.key(c, k, v)
+		if !ok && l.left == nil {
+			env.Dropped(node, nullKey)
+			return
+		}
+		var gv GV
+		if ok {
+			if gv, _, ok = get(c, gk); c.Err != nil {
+				return
+			}
+		}
+		var r R
+		var err error
+		switch {
+		case l.left != nil && ok:
+			found := gv // a copy of its own, since the pointer may be kept
+			r, err = l.left(c, k, v, &found)
+		case l.left != nil:
+			r, err = l.left(c, k, v, nil)
+		case ok:
+			r, err = l.inner(c, k, v, gv)
+		default:
+			return
+		}
+		if err != nil {
+			c.Fail(node, err)
+			return
+		}
+		c.Null = null.of(r)
+		down(c, k, r)
+		c.Null = false
+	}
+}
+
+func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, V2], kind string, l lookup[K, V, TK, V2, R]) *topology.Node {
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, With: []*topology.Node{t.n}, Stores: t.stores, ReadsOnly: true, Keyed: true}
+	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
+		return l.wire(env, n.ID, t.view(env), down), nil
+	})
+}
+
+func joinGlobal[K, V, GK, GV, R any](b *Builder, from *topology.Node, g *GlobalKTable[GK, GV], kind string, l lookup[K, V, GK, GV, R]) *topology.Node {
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Globals: []*topology.Global{g.g}, ReadsOnly: true}
+	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
+		return l.wire(env, n.ID, g.view(env, n.ID), down), nil
+	})
+}

@@ -1,0 +1,303 @@
+package stream
+
+import (
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/table"
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/topology"
+)
+
+// change is an update of a table. Old and New are zero where WasLive and Live are false: Kafka's null.
+type change[V any] struct {
+	Old, New      V
+	WasLive, Live bool
+}
+
+// tfn is an operator on updates of a table.
+type tfn[K, V any] = fn[K, change[V]]
+
+// getter reads a table as it is now, for one task.
+type getter[K, V any] func(c *flow.Ctx, k K) (v V, at int64, ok bool)
+
+// KTable is a table: the last value of each key. Every root of tables is stored (Table, ToTable and aggregates take a
+// handle), and derived tables are computed from it; Stored gives a derived one a store of its own.
+//
+// A root gives on its updates at the commit, the last one of each key, in the order of these; EveryUpdate on the handle makes
+// it each one at once.
+type KTable[K, V any] struct{ rows[K, V] }
+
+// rows is a table's place in the graph. Unlike KTable it leads to no type of the DSL, so windowed tables can be made of it.
+type rows[K, V any] struct {
+	b *Builder
+	n *topology.Node
+	// What it takes to look up a key: stores to connect, and a getter made of them for one task.
+	stores []*topology.Store
+	view   func(env flow.Env) getter[K, V]
+	// wantOld asks for change.Old to be filled in. Without it a derived table cannot tell that nothing has changed.
+	wantOld func()
+}
+
+// Named labels the operator in metrics, errors and descriptions.
+func (t *KTable[K, V]) Named(label string) *KTable[K, V] {
+	t.n.Name = label
+	return t
+}
+
+// stored is the table that a node keeps in its own store.
+func stored[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K, V] {
+	return &KTable[K, V]{rows[K, V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() { n.NeedOld = true },
+		view: func(env flow.Env) getter[K, V] {
+			kv := env.Store(s.Spec.Name).(*table.KV[K, V])
+			return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
+				v, at, ok, err := kv.Get(k)
+				if err != nil {
+					c.Fail(n.ID, err)
+				}
+				return v, at, ok
+			}
+		}}}
+}
+
+// keeper is the store of a node, and how its updates go on.
+type keeper[K, V any] struct {
+	kv    *table.KV[K, V]
+	node  int
+	down  tfn[K, V]
+	every bool // each update is given on at once
+}
+
+// keeps opens a node's store in a task.
+func keeps[K, V any](env flow.Env, n *topology.Node, s *topology.Store, down tfn[K, V], alone bool) *keeper[K, V] {
+	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: n.ID, down: down, every: s.Spec.EveryUpdate}
+	k.kv.NeedOld(n.NeedOld)
+	if !alone && !k.every {
+		env.Flush(n.ID, k)
+	}
+	return k
+}
+
+// Flush gives on the last update of each key since the last commit.
+func (s *keeper[K, V]) Flush(c *flow.Ctx) {
+	err := s.kv.Changes(func(k K, ch table.Change[V]) error {
+		if !ch.WasLive && !ch.Live {
+			return nil
+		}
+		c.Time, c.Headers, c.KeyNull = ch.Time, ch.Headers, false
+		s.down(c, k, change[V]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
+		if c.Err != nil && !c.Ask() {
+			return c.Err
+		}
+		return nil
+	})
+	if err != nil {
+		c.Fail(s.node, err)
+	}
+}
+
+// put sets or deletes a key, by offset order, and gives the update on.
+func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
+	c.Wrote = true
+	ref, err := s.kv.Touch(k)
+	if err != nil {
+		c.Fail(s.node, err)
+		return
+	}
+	old, _, was := s.kv.At(ref)
+	if live {
+		s.kv.Set(ref, v, c.Time, c.Headers)
+	} else {
+		s.kv.Unset(ref, c.Time, c.Headers)
+	}
+	if s.every {
+		s.down(c, k, change[V]{Old: old, New: v, WasLive: was, Live: live})
+	}
+}
+
+// Table reads a topic as a table: the last record of a key is its value, a null one deletes it. Null keys are dropped.
+func (b *Builder) Table[K, V any](t Topic[K, V], h state.Table[K, V]) *KTable[K, V] {
+	return toTable(b, "table", b.source(t), h)
+}
+
+// ToTable takes a stream's records as updates of a table: a null value deletes, null keys are dropped.
+func (s *KStream[K, V]) ToTable(h state.Table[K, V]) *KTable[K, V] {
+	return toTable(s.b, "toTable", s.n, h)
+}
+
+func toTable[K, V any](b *Builder, kind string, from *topology.Node, h state.Table[K, V]) *KTable[K, V] {
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Keyed: true, At: where()}
+	s := b.graph.Own(spec(h), n.At, n)
+	addTable(b, n, func(env flow.Env, down tfn[K, V], alone bool) (fn[K, V], error) {
+		k := keeps(env, n, s, down, alone)
+		return func(c *flow.Ctx, key K, v V) {
+			if c.KeyNull {
+				env.Dropped(n.ID, nullKey)
+				return
+			}
+			k.put(c, key, v, !c.Null)
+		}, nil
+	})
+	return stored[K, V](b, n, s)
+}
+
+// Reasons for dropping a record, as metrics name them.
+const (
+	nullKey   = "null-key"
+	nullValue = "null-value"
+	expired   = "expired-window"
+)
+
+// addTable is add for an operator that gives on updates of a table; alone: nobody listens.
+func addTable[K, V, K2, V2 any](b *Builder, n *topology.Node, wire func(env flow.Env, down tfn[K2, V2], alone bool) (fn[K, V], error)) {
+	n.Wire = func(env flow.Env, children []any) (any, error) {
+		return wire(env, fan[K2, change[V2]](children), len(children) == 0)
+	}
+	b.graph.Add(n)
+}
+
+// ToStream is the table's updates as a stream; deletions are nulls.
+func (t *KTable[K, V]) ToStream() *KStream[K, V] { return &KStream[K, V]{t.b, toStream(t.rows)} }
+
+func toStream[K, V any](t rows[K, V]) *topology.Node {
+	return step(t.b, "toStream", t.n, false, func(_ int, down fn[K, V]) tfn[K, V] {
+		return func(c *flow.Ctx, k K, ch change[V]) {
+			was := c.Null
+			c.Null = !ch.Live
+			down(c, k, ch.New)
+			c.Null = was
+		}
+	})
+}
+
+// derive is a table computed row by row: f gives a row's value, ok=false that there is none.
+func derive[K, V, V2 any](t rows[K, V], kind string, f func(k K, v V) (v2 V2, ok bool, err error)) rows[K, V2] {
+	old := false
+	d := rows[K, V2]{b: t.b, stores: t.stores, wantOld: func() { old = true; t.wantOld() }}
+	n := step(t.b, kind, t.n, false, func(id int, down tfn[K, V2]) tfn[K, V] { return deriver(id, &old, f, down) })
+	d.n = n
+	d.view = func(env flow.Env) getter[K, V2] {
+		get := t.view(env)
+		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
+			v, at, ok := get(c, k)
+			if ok {
+				var err error
+				if v2, ok, err = f(k, v); err != nil {
+					c.Fail(n.ID, err)
+					ok = false
+				}
+			}
+			return v2, at, ok
+		}
+	}
+	return d
+}
+
+func deriver[K, V, V2 any](id int, old *bool, f func(K, V) (V2, bool, error), down tfn[K, V2]) tfn[K, V] {
+	return func(c *flow.Ctx, k K, ch change[V]) {
+		var to change[V2]
+		var err error
+		if ch.Live {
+			if to.New, to.Live, err = f(k, ch.New); err != nil {
+				c.Fail(id, err)
+				return
+			}
+		}
+		if *old {
+			if ch.WasLive {
+				if to.Old, to.WasLive, err = f(k, ch.Old); err != nil {
+					c.Fail(id, err)
+					return
+				}
+			}
+			if !to.WasLive && !to.Live {
+				return
+			}
+		}
+		down(c, k, to)
+	}
+}
+
+// Filter is the rows for which f is true. A row that is not, or no longer, is a deletion to those who read the updates.
+func (t *KTable[K, V]) Filter(f func(K, V) bool) *KTable[K, V] {
+	return &KTable[K, V]{t.filter("filter", true, f)}
+}
+
+// FilterNot is the rows for which f is false.
+func (t *KTable[K, V]) FilterNot(f func(K, V) bool) *KTable[K, V] {
+	return &KTable[K, V]{t.filter("filterNot", false, f)}
+}
+
+func (t rows[K, V]) filter(kind string, want bool, f func(K, V) bool) rows[K, V] {
+	return derive(t, kind, func(k K, v V) (V, bool, error) { return v, f(k, v) == want, nil })
+}
+
+// MapValues is the table with f of each value; a nil result, where nil is a value, is no row.
+func (t *KTable[K, V]) MapValues[V2 any](f func(V) V2) *KTable[K, V2] {
+	return &KTable[K, V2]{mapRows(t.rows, f)}
+}
+
+func mapRows[K, V, V2 any](t rows[K, V], f func(V) V2) rows[K, V2] {
+	null := nullness[V2]()
+	return derive(t, "mapValues", func(_ K, v V) (V2, bool, error) {
+		v2 := f(v)
+		return v2, !null.of(v2), nil
+	})
+}
+
+// TryMapValues is the table with f of each row. The record has key and value only: a row is computed whenever it is looked at.
+func (t *KTable[K, V]) TryMapValues[V2 any](f func(Record[K, V]) (V2, error)) *KTable[K, V2] {
+	return &KTable[K, V2]{tryMapRows(t.rows, f)}
+}
+
+func tryMapRows[K, V, V2 any](t rows[K, V], f func(Record[K, V]) (V2, error)) rows[K, V2] {
+	null := nullness[V2]()
+	return derive(t, "mapValues", func(k K, v V) (V2, bool, error) {
+		v2, err := f(Record[K, V]{Key: k, Value: v})
+		return v2, !null.of(v2), err
+	})
+}
+
+// Stored gives a derived table a store of its own, to be queried or to save computing it again.
+func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
+	n := &topology.Node{Kind: "stored", Parents: []*topology.Node{t.n}, At: where()}
+	s := t.b.graph.Own(spec(h), n.At, n)
+	addTable(t.b, n, func(env flow.Env, down tfn[K, V], alone bool) (tfn[K, V], error) {
+		k := keeps(env, n, s, down, alone)
+		return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
+	})
+	return stored[K, V](t.b, n, s)
+}
+
+// GlobalKTable is a table of which every process has all partitions, so that any stream can be joined with it by any key. Its
+// topic is read to the end before the application starts, and from then on as it comes: there is no order in time
+// between it and streams.
+type GlobalKTable[K, V any] struct {
+	b *Builder
+	g *topology.Global
+}
+
+// GlobalTable reads a topic as a global table.
+func (b *Builder) GlobalTable[K, V any](t Topic[K, V], h state.KeyValue[K, V]) *GlobalKTable[K, V] {
+	at := where()
+	if t.root == nil {
+		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
+		t.root = &missing
+	}
+	b.serde(at, "topic "+t.name, t.key, t.value)
+	return &GlobalKTable[K, V]{b, b.graph.Global(b.graph.Topic(t.spec()), spec(h), at)}
+}
+
+// Spec is the handle of the table's store, for a processor that reads it.
+func (g *GlobalKTable[K, V]) Spec() *flow.StoreSpec { return g.g.Store.Spec }
+
+func (g *GlobalKTable[K, V]) global() *topology.Global { return g.g }
+
+func (g *GlobalKTable[K, V]) view(env flow.Env, node int) getter[K, V] {
+	kv := env.Store(g.g.Store.Spec.Name).(*table.KV[K, V])
+	return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
+		v, at, ok, err := kv.Get(k)
+		if err != nil {
+			c.Fail(node, err)
+		}
+		return v, at, ok
+	}
+}

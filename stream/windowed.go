@@ -1,0 +1,285 @@
+package stream
+
+import (
+	"math"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/table"
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/topology"
+	"github.com/moldau/moldau/window"
+)
+
+// TimeWindowedKStream is a grouped stream cut into time windows.
+//
+// Stream time is the greatest time of the records that came here, null keys left out; it outlives a restart. A window takes records
+// until stream time reaches its end plus the grace; a record none of whose windows is open is late.
+type TimeWindowedKStream[K, V any] struct {
+	b       *Builder
+	n       *topology.Node // of windowedBy
+	w       window.TimeWindows
+	onClose bool
+	clock   *clock
+}
+
+// clock names the cells that keep a windowed stream's time: one per store, so that a name is never one of position.
+type clock struct{ stores []string }
+
+// late is the boxed function of a stream of late records, so that windowedBy tells it from aggregates.
+type late[K, V any] struct{ f fn[K, V] }
+
+// wfn folds a record into the windows that are open at streamTime.
+type wfn[K, V any] func(c *flow.Ctx, streamTime int64, k K, v V)
+
+func windowedBy[K, V any](g *KGroupedStream[K, V], w window.TimeWindows) *TimeWindowedKStream[K, V] {
+	n := &topology.Node{Kind: "windowedBy", Parents: []*topology.Node{g.n}, Keyed: true, At: where()}
+	if err := w.Validate(); err != nil {
+		g.b.graph.Fail(topology.ErrConflict, n.At, "%v", err)
+	}
+	clock := &clock{}
+	n.Wire = func(env flow.Env, children []any) (any, error) {
+		var lates []fn[K, V]
+		var aggs []wfn[K, V]
+		for _, c := range children {
+			if l, ok := c.(late[K, V]); ok {
+				lates = append(lates, l.f)
+			} else {
+				aggs = append(aggs, c.(wfn[K, V]))
+			}
+		}
+		var cells []*int64
+		streamTime := int64(-1)
+		for _, s := range clock.stores {
+			cell := env.Cell(s+"@time", true)
+			cells = append(cells, cell)
+			streamTime = max(streamTime, *cell)
+		}
+		return fn[K, V](func(c *flow.Ctx, k K, v V) {
+			if c.KeyNull {
+				env.Dropped(n.ID, nullKey)
+				return
+			}
+			if c.Time > streamTime {
+				c.Wrote = true // stream time is state: leaving the record out must take it back
+				streamTime = c.Time
+				for _, cell := range cells {
+					*cell = streamTime
+				}
+			}
+			// The youngest window that holds a time starts last, and closes last.
+			youngest := c.Time - c.Time%w.AdvanceMS()
+			if w.Closed(youngest, streamTime) {
+				for _, f := range lates {
+					if f(c, k, v); c.Err != nil {
+						return
+					}
+				}
+			}
+			for _, f := range aggs {
+				if f(c, streamTime, k, v); c.Err != nil {
+					return
+				}
+			}
+		}), nil
+	}
+	g.b.graph.Add(n)
+	return &TimeWindowedKStream[K, V]{b: g.b, n: n, w: w, clock: clock}
+}
+
+// OnClose has aggregates give on final results only: once for each window, when it closes, by window start and then by key
+// bytes (EmitStrategy.onWindowClose). A result goes out as soon as a record moves stream time past the close, with the
+// aggregate's time and that record's headers; Kafka Streams holds it back by up to a second of wall-clock time.
+func (g *TimeWindowedKStream[K, V]) OnClose() *TimeWindowedKStream[K, V] {
+	final := *g
+	final.onClose = true
+	if g.w.SizeMS() == math.MaxInt64 {
+		g.b.graph.Fail(topology.ErrConflict, where(), "an unlimited window never closes, so OnClose would never give anything on")
+	}
+	return &final
+}
+
+// Late is a stream of its own: the records that came after their last window had closed, as they came. They are counted as
+// dropped as well.
+func (g *TimeWindowedKStream[K, V]) Late() *KStream[K, V] {
+	n := &topology.Node{Kind: "late", Parents: []*topology.Node{g.n}, At: where()}
+	n.Wire = func(_ flow.Env, children []any) (any, error) { return late[K, V]{fan[K, V](children)}, nil }
+	g.b.graph.Add(n)
+	return &KStream[K, V]{g.b, n}
+}
+
+// Count counts the records of each key and window, null values included.
+func (g *TimeWindowedKStream[K, V]) Count(h state.Window[K, int64]) *WindowedKTable[K, int64] {
+	return windowed(g, "count", h, counting[K, V]())
+}
+
+// Reduce combines the values of each key and window; the first one is taken as it is.
+func (g *TimeWindowedKStream[K, V]) Reduce(h state.Window[K, V], f func(V, V) V) *WindowedKTable[K, V] {
+	return windowed(g, "reduce", h, reducing[K](f))
+}
+
+// Aggregate folds the values of each key and window, from the zero value on.
+func (g *TimeWindowedKStream[K, V]) Aggregate[A any](h state.Window[K, A], f func(A, V) A) *WindowedKTable[K, A] {
+	return windowed(g, "aggregate", h, aggregating[K](f))
+}
+
+// Fold folds the records of each key and window, null values included.
+func (g *TimeWindowedKStream[K, V]) Fold[A any](h state.Window[K, A], f Fold[K, V, A]) *WindowedKTable[K, A] {
+	return windowed(g, "fold", h, folding(f))
+}
+
+// panes is a windowed aggregate at work in one task.
+type panes[K, V, A any] struct {
+	store *table.Windows[K, A]
+	env   flow.Env
+	node  int
+	w     window.TimeWindows
+	add   adder[K, V, A]
+	null  null[V]
+	down  tfn[window.Key[K], A]
+	every bool
+
+	tumbling             bool
+	size, advance, grace int64
+
+	emitted *int64 // OnClose: the close time up to which results have gone out; -1: none. The last emit time of Kafka Streams
+	due     int64  // the close time at which the next window closes
+}
+
+func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Window[K, A], add adder[K, V, A]) *WindowedKTable[K, A] {
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{g.n}, Keyed: true, At: where()}
+	s := g.b.graph.Own(spec(h), n.At, n)
+	s.Spec.Retention = max(s.Spec.Retention, g.w.RetentionMS())
+	s.Spec.Grace = g.w.GraceMS()
+	g.clock.stores = append(g.clock.stores, s.Spec.Name)
+	onClose := g.onClose
+	n.Wire = func(env flow.Env, children []any) (any, error) {
+		p := &panes[K, V, A]{store: env.Store(s.Spec.Name).(*table.Windows[K, A]), env: env, node: n.ID, w: g.w, add: add,
+			null: nullness[V](), down: fan[window.Key[K], change[A]](children), every: s.Spec.EveryUpdate && !onClose,
+			size: g.w.SizeMS(), advance: g.w.AdvanceMS(), grace: g.w.GraceMS()}
+		p.tumbling = p.size == p.advance && p.size != math.MaxInt64
+		p.store.NeedOld(n.NeedOld)
+		switch {
+		case onClose:
+			p.emitted = env.Cell(s.Spec.Name, true)
+			p.schedule()
+		case len(children) > 0 && !p.every:
+			env.Flush(n.ID, p)
+		}
+		return wfn[K, V](p.process), nil
+	}
+	g.b.graph.Add(n)
+	return storedWindows[K, A](g.b, n, s)
+}
+
+// process folds a record into the windows it falls into, oldest first.
+func (p *panes[K, V, A]) process(c *flow.Ctx, streamTime int64, k K, v V) {
+	closed := streamTime - p.grace // windows that end here or before are closed
+	if p.emitted != nil && closed >= p.due {
+		// First, since what the record brings may move the store's own time past windows that have not been given on. A
+		// window that closes now takes nothing of this record.
+		if p.emit(c, closed); c.Err != nil {
+			return
+		}
+	}
+	if !c.Null || p.add.nulls {
+		if p.tumbling {
+			p.fold(c, closed, k, v, c.Time-c.Time%p.size)
+		} else {
+			for start := range p.w.For(c.Time) {
+				if p.fold(c, closed, k, v, start); c.Err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) {
+	if p.w.EndMS(start) <= closed {
+		p.env.Dropped(p.node, expired)
+		return
+	}
+	c.Wrote = true
+	ref, gone, err := p.store.Touch(k, start)
+	if err != nil {
+		c.Fail(p.node, err)
+		return
+	}
+	if gone {
+		p.env.Dropped(p.node, expired)
+		return
+	}
+	old, at, live := p.store.At(ref)
+	next, keep, err := p.add.f(c, old, live, k, v)
+	if err != nil {
+		c.Fail(p.node, err)
+		return
+	}
+	if !live || at < c.Time {
+		at = c.Time
+	}
+	if keep {
+		p.store.Set(ref, next, at, c.Headers)
+	} else {
+		p.store.Unset(ref, at, c.Headers)
+	}
+	if p.every {
+		was := c.Time
+		c.Time = at
+		p.down(c, p.key(k, start), change[A]{Old: old, New: next, WasLive: live, Live: keep})
+		c.Time = was
+	}
+}
+
+func (p *panes[K, V, A]) key(k K, start int64) window.Key[K] {
+	return window.Key[K]{Key: k, Span: window.Millis(start, p.w.EndMS(start))}
+}
+
+// emit gives on the windows that have closed since the last time.
+func (p *panes[K, V, A]) emit(c *flow.Ctx, closed int64) {
+	from := int64(0)
+	if *p.emitted >= 0 {
+		from = max(0, *p.emitted-p.size+1)
+	}
+	time := c.Time
+	c.Wrote = true
+	err := p.store.Closing(from, closed-p.size, func(k K, start int64, v A, at int64) bool {
+		c.Time = at
+		p.down(c, p.key(k, start), change[A]{New: v, Live: true})
+		return c.Err == nil
+	})
+	c.Time = time
+	if err != nil {
+		c.Fail(p.node, err)
+		return
+	}
+	*p.emitted = closed
+	p.schedule()
+}
+
+// schedule finds the close time at which there can be a result again: starts are multiples of the advance.
+func (p *panes[K, V, A]) schedule() {
+	if *p.emitted < p.size {
+		p.due = p.size // the first window
+		return
+	}
+	p.due = (*p.emitted-p.size)/p.advance*p.advance + p.advance + p.size
+}
+
+// Flush gives on the last update of each key and window since the last commit.
+func (p *panes[K, V, A]) Flush(c *flow.Ctx) {
+	err := p.store.Changes(func(k K, start int64, ch table.Change[A]) error {
+		if !ch.WasLive && !ch.Live {
+			return nil
+		}
+		c.Time, c.Headers, c.KeyNull = ch.Time, ch.Headers, false
+		p.down(c, p.key(k, start), change[A]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
+		if c.Err != nil && !c.Ask() {
+			return c.Err
+		}
+		return nil
+	})
+	if err != nil {
+		c.Fail(p.node, err)
+	}
+}
