@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -64,6 +65,9 @@ func (c *Cluster) client(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.DisableClientMetrics(),
 		// How fast moved leaders, missing and recreated topics are noticed.
 		kgo.MetadataMinAge(500 * time.Millisecond),
+		// As many tries as fit into kgo's limit in time (45 s), in steps that do not sleep through a broker's return.
+		kgo.RetryBackoffFn(backoff),
+		kgo.RequestRetries(100),
 	}
 	if c.cfg.Logger != nil {
 		all = append(all, kgo.WithLogger(logger{c.cfg.Logger}))
@@ -73,6 +77,12 @@ func (c *Cluster) client(opts ...kgo.Opt) (*kgo.Client, error) {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
 	return cl, nil
+}
+
+// backoff doubles from 50 ms to 1 s, and spreads out clients that failed together.
+func backoff(fails int) time.Duration {
+	d := min(50*time.Millisecond<<min(max(fails-1, 0), 10), time.Second)
+	return d*3/4 + rand.N(d/2)
 }
 
 // Admin returns the cluster's own client as cluster.Admin.
