@@ -11,8 +11,9 @@ import (
 // core is the rooms whose every step must be repeatable: the same records and the same times give the same bytes. That
 // is what lets a test be a text file and a crash be a line in it.
 var core = [...]string{
-	"internal/assign", "internal/commit", "internal/flow", "internal/table", "internal/task", "internal/tier",
-	"serde", "state", "stream", "topology", "window",
+	"serde", "window", "state", "topology", "stream",
+	"internal/assign", "internal/commit", "internal/flow", "internal/restore", "internal/table", "internal/task", "internal/tier",
+	"internal/broker/group", "internal/broker/txn", "internal/broker/wire",
 }
 
 func isCore(room string) bool {

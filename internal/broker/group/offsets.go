@@ -106,7 +106,7 @@ type Entry struct {
 // Pending returns what waits for the end of a producer's transaction, in order of partitions.
 func (o *Offsets) Pending(producerID int64) []Entry {
 	var es []Entry
-	for tp, s := range o.pending[producerID] {
+	for tp, s := range o.pending[producerID] { //lint:ordered sorted below
 		es = append(es, Entry{tp, s.Offset})
 	}
 	slices.SortFunc(es, func(a, b Entry) int { return a.Compare(b.TopicPartition) })
@@ -140,7 +140,7 @@ func (o *Offsets) Get(tp TopicPartition) (Offset, bool) {
 
 // Unstable says whether a transaction that has not ended commits an offset of the partition.
 func (o *Offsets) Unstable(tp TopicPartition) bool {
-	for _, m := range o.pending {
+	for _, m := range o.pending { //lint:ordered any will do
 		if _, ok := m[tp]; ok {
 			return true
 		}
@@ -151,7 +151,7 @@ func (o *Offsets) Unstable(tp TopicPartition) bool {
 // All returns the committed offsets, in order of partitions.
 func (o *Offsets) All() []Entry {
 	es := make([]Entry, 0, len(o.committed))
-	for tp, s := range o.committed {
+	for tp, s := range o.committed { //lint:ordered sorted below
 		es = append(es, Entry{tp, s.Offset})
 	}
 	slices.SortFunc(es, func(a, b Entry) int { return a.Compare(b.TopicPartition) })
@@ -161,7 +161,7 @@ func (o *Offsets) All() []Entry {
 // PendingProducers returns the producers whose transactions commit offsets here, in order.
 func (o *Offsets) PendingProducers() []int64 {
 	var ids []int64
-	for id := range o.pending {
+	for id := range o.pending { //lint:ordered sorted below
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
@@ -171,7 +171,7 @@ func (o *Offsets) PendingProducers() []int64 {
 // Delete forgets the committed and the pending offsets of a partition.
 func (o *Offsets) Delete(tp TopicPartition) {
 	delete(o.committed, tp)
-	for id, m := range o.pending {
+	for id, m := range o.pending { //lint:ordered it only deletes
 		delete(m, tp)
 		if len(m) == 0 {
 			delete(o.pending, id)

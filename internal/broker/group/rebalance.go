@@ -168,7 +168,7 @@ func (g *Classic) Deadline() time.Time {
 			earliest(m.deadline)
 		}
 	}
-	for _, t := range g.pending {
+	for _, t := range g.pending { //lint:ordered the earliest of all
 		earliest(t)
 	}
 	return d
@@ -180,7 +180,7 @@ func (g *Classic) Tick(now time.Time) Effects {
 	due := func(t time.Time) bool { return !t.IsZero() && !t.After(now) }
 
 	gone, goneIDs := false, false
-	for id, t := range g.pending {
+	for id, t := range g.pending { //lint:ordered it only deletes
 		if due(t) {
 			delete(g.pending, id)
 			goneIDs = true
