@@ -116,6 +116,7 @@ func (l *Log) settle(last bool) error {
 		return l.syncWAL()
 	}
 	done := l.barrier()
+	kick(l.flushNow) // the committer's own kick may be what led here
 	for {
 		select {
 		case err := <-done:
@@ -124,11 +125,7 @@ func (l *Log) settle(last bool) error {
 			}
 			return err
 		case <-l.flushNow:
-			err := l.flushDirty()
-			select {
-			case l.flushed <- err:
-			default:
-			}
+			l.reportFlush(l.flushDirty())
 		}
 	}
 }

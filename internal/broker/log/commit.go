@@ -7,15 +7,22 @@ const maxGroup = 4 << 20
 // before, so the more callers wait the more share a sync, and nobody waits for a timer.
 func (l *Log) commitLoop() {
 	defer close(l.commitDone)
-	for stop := false; !stop; {
-		select {
-		case <-l.queued:
-		case <-l.stopCommit:
-			stop = true // nothing is queued any more, but something may be left
+	for stop := false; ; {
+		if !stop {
+			select {
+			case <-l.queued:
+			case <-l.stopCommit:
+				stop = true // no more writes, but something may be left
+			}
 		}
 		l.mu.Lock()
 		group := l.queue
 		l.queue = nil
+		if stop && len(group) == 0 {
+			l.committed = true
+			l.mu.Unlock()
+			return
+		}
 		l.mu.Unlock()
 		for len(group) > 0 {
 			if err := l.awaitFlusher(); err != nil {
@@ -213,6 +220,8 @@ func (l *Log) barrier() <-chan error {
 	l.mu.Lock()
 	if l.failed != nil {
 		done <- l.failed
+	} else if l.committed {
+		done <- ErrClosed
 	} else {
 		l.enqueue(&entry{sync: true, done: func(err error) { done <- err }})
 	}

@@ -28,6 +28,10 @@ func (l *Log) wakeFlusher() {
 // awaitFlusher holds the committer back while the segments are too far behind for the memory allowed.
 func (l *Log) awaitFlusher() error {
 	for l.budget.unflushed.Load() > l.o.CacheBytes {
+		select {
+		case <-l.flushed: // of an earlier flush
+		default:
+		}
 		kick(l.flushNow)
 		select {
 		case err := <-l.flushed:
@@ -39,6 +43,14 @@ func (l *Log) awaitFlusher() error {
 		}
 	}
 	return nil
+}
+
+// reportFlush tells the committer, if it waits, what became of a flush.
+func (l *Log) reportFlush(err error) {
+	select {
+	case l.flushed <- err:
+	default:
+	}
 }
 
 // flushLoop is the goroutine that brings batches from the write-ahead log into segments and takes checkpoints.
@@ -77,10 +89,7 @@ func (l *Log) flushLoop() {
 			} else {
 				err = l.flushDirty()
 			}
-			select {
-			case l.flushed <- err:
-			default:
-			}
+			l.reportFlush(err)
 			l.prepareWAL()
 		}
 		if err != nil && !errors.Is(err, ErrClosed) {

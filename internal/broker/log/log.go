@@ -39,6 +39,8 @@ type Log struct {
 	failed  error // a sync failed; nothing is written any more
 	closing bool
 
+	committed bool // the committer is gone
+
 	// Of the committer.
 	queued     chan struct{}
 	stopCommit chan struct{}

@@ -61,7 +61,11 @@ func (p *Partition) String() string { return fmt.Sprintf("%s-%d", *p.name.Load()
 func (p *Partition) ID() PartitionID { return p.id }
 
 func (p *Partition) dir() string {
-	return p.log.fs.PathJoin(p.log.o.Dir, "partitions", fmt.Sprintf("%s-%d", hex.EncodeToString(p.id.Topic[:]), p.id.Partition))
+	return p.log.fs.PathJoin(p.log.o.Dir, "partitions", p.id.dirName())
+}
+
+func (id PartitionID) dirName() string {
+	return fmt.Sprintf("%s-%d", hex.EncodeToString(id.Topic[:]), id.Partition)
 }
 
 // CreatePartition returns the partition named id, with what the directory holds of it; new ones are empty and cost no

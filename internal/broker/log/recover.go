@@ -78,7 +78,7 @@ func (l *Log) open() error {
 		return err
 	}
 	if !l.clean {
-		if err := l.tidyPartitions(); err != nil {
+		if err := l.tidyPartitions(s); err != nil {
 			return err
 		}
 		l.logger.Info("broker log: recovered", "dir", dir, "frames", l.recovered.Frames, "bytes", l.recovered.Bytes, "power_loss_possible", l.recovered.MayHaveLost)
@@ -188,8 +188,8 @@ func (l *Log) tidyWAL(nums []uint32, chain []walFile, from lsn) error {
 	return nil
 }
 
-// tidyPartitions removes files a crash left that no checkpoint names, and indexes that may be torn.
-func (l *Log) tidyPartitions() error {
+// tidyPartitions removes files a crash left that the checkpoint does not name, and indexes that may be torn.
+func (l *Log) tidyPartitions(s *state) error {
 	root := l.fs.PathJoin(l.o.Dir, "partitions")
 	dirs, err := l.fs.List(root)
 	if err != nil {
@@ -197,9 +197,19 @@ func (l *Log) tidyPartitions() error {
 	}
 	known := make(map[string]*Partition, len(l.parts))
 	for _, p := range l.parts {
-		known[l.fs.PathBase(p.dir())] = p
+		known[p.id.dirName()] = p
+	}
+	// Deleted since the checkpoint: the next start may have to begin from it once more.
+	deleted := map[string]bool{}
+	for i := range s.parts {
+		if id := s.parts[i].id; l.parts[id] == nil {
+			deleted[id.dirName()] = true
+		}
 	}
 	for _, d := range dirs {
+		if deleted[d] {
+			continue
+		}
 		dir := l.fs.PathJoin(root, d)
 		p := known[d]
 		if p == nil || len(p.segs) == 0 {

@@ -120,14 +120,8 @@ func (w *wal) leave() {
 func (w *wal) rotate(now int64) error {
 	w.leave()
 	name := walName(w.nextNum)
-	w.mu.Lock()
-	spare := w.spare
-	w.spare = false
-	w.mu.Unlock()
-	if spare {
-		if err := w.fs.Rename(w.path(walSpare), w.path(name)); err != nil {
-			return fmt.Errorf("use %s again: %w", w.path(walSpare), err)
-		}
+	if err := w.takeSpare(name); err != nil {
+		return err
 	}
 	f, err := w.fs.OpenReadWrite(w.path(name), vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -151,6 +145,20 @@ func (w *wal) syncedTo() lsn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.synced
+}
+
+// takeSpare gives the spare file, if there is one, a name in the log.
+func (w *wal) takeSpare(name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.spare {
+		return nil
+	}
+	if err := w.fs.Rename(w.path(walSpare), w.path(name)); err != nil {
+		return fmt.Errorf("use %s again: %w", w.path(walSpare), err)
+	}
+	w.spare = false
+	return nil
 }
 
 // sync makes everything written so far durable. An error is final: the kernel may have dropped what it could not write.

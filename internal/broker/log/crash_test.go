@@ -1,0 +1,601 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// The crash test writes at random, takes what a power loss at some write to the file system would leave, opens that,
+// and compares. Submit is called by one goroutine, so what is recovered must be what some first k of the writes lead
+// to, and k must reach the last write that was acknowledged as synced. Each write carries its number in the table.
+
+const kindNumber = 9
+
+// model is what the writes so far must lead to, in the simplest terms.
+type model struct {
+	number int
+	table  map[string]string
+	parts  map[PartitionID]*modelPart
+}
+
+type modelPart struct {
+	start     int64
+	batches   []modelBatch
+	producers map[int64]modelProducer
+	aborted   []aborted // without stable
+}
+
+type modelBatch struct {
+	base, last int64
+	value      string // of its records; "" for a marker
+	pid        int64
+	txn        bool
+	fate       string // commit, abort, open; "" outside a transaction
+}
+
+type modelProducer struct {
+	epoch   int16
+	lastSeq int32
+	txn     int64
+}
+
+func newModel() *model {
+	return &model{table: map[string]string{}, parts: map[PartitionID]*modelPart{}}
+}
+
+func (m *model) clone() *model {
+	c := &model{number: m.number, table: maps.Clone(m.table), parts: map[PartitionID]*modelPart{}}
+	for id, p := range m.parts {
+		c.parts[id] = &modelPart{start: p.start, batches: slices.Clone(p.batches), producers: maps.Clone(p.producers), aborted: slices.Clone(p.aborted)}
+	}
+	return c
+}
+
+func (m *model) part(id PartitionID) *modelPart {
+	p := m.parts[id]
+	if p == nil {
+		p = &modelPart{producers: map[int64]modelProducer{}}
+		m.parts[id] = p
+	}
+	return p
+}
+
+func (p *modelPart) end() int64 {
+	if len(p.batches) == 0 {
+		return 0
+	}
+	return p.batches[len(p.batches)-1].last + 1
+}
+
+func (p *modelPart) stable() int64 {
+	s := p.end()
+	for _, q := range p.producers {
+		if q.txn >= 0 {
+			s = min(s, q.txn)
+		}
+	}
+	return max(s, p.start)
+}
+
+func (p *modelPart) append(s spec, value string) {
+	b := modelBatch{base: p.end(), value: value, pid: s.pid, txn: s.txn}
+	b.last = b.base + int64(len(s.records)) - 1
+	if s.pid != 0 {
+		q, ok := p.producers[s.pid]
+		if !ok {
+			q.txn = -1
+		}
+		q.epoch, q.lastSeq = s.epoch, s.seq+int32(len(s.records))-1
+		if s.txn {
+			b.fate = "open"
+			if q.txn < 0 {
+				q.txn = b.base
+			}
+		}
+		p.producers[s.pid] = q
+	}
+	p.batches = append(p.batches, b)
+}
+
+func (p *modelPart) mark(k *Marker) {
+	q, ok := p.producers[k.ProducerID]
+	if !ok {
+		q = modelProducer{txn: -1, epoch: -1, lastSeq: -1}
+	}
+	at := p.end()
+	for i := range p.batches {
+		if b := &p.batches[i]; b.pid == k.ProducerID && b.fate == "open" {
+			b.fate = "abort"
+			if k.Commit {
+				b.fate = "commit"
+			}
+		}
+	}
+	if q.txn >= 0 && !k.Commit {
+		p.aborted = append(p.aborted, aborted{pid: k.ProducerID, first: q.txn, marker: at})
+	}
+	if k.Epoch != q.epoch {
+		q.lastSeq = -1
+	}
+	q.epoch, q.txn = k.Epoch, -1
+	p.producers[k.ProducerID] = q
+	p.batches = append(p.batches, modelBatch{base: at, last: at, pid: k.ProducerID})
+}
+
+// crashRun is one life of a log, from Open to a crash.
+type crashRun struct {
+	t       *testing.T
+	rng     *rand.Rand
+	l       *Log
+	parts   []*Partition
+	model   *model
+	history []*model       // by number
+	starts  map[int]func() // what else happened behind a number
+
+	mu       sync.Mutex
+	acked    int                   // highest number acknowledged with a sync
+	ackStart map[PartitionID]int64 // first offsets acknowledged
+	clone    *vfs.MemFS
+	cloneAck int
+	cloneLow map[PartitionID]int64
+	sites    map[string]int
+}
+
+const crashParts = 4
+
+func crashOptions(fs vfs.FS, lie bool) Options {
+	o := options(fs)
+	o.WALBytes, o.CacheBytes, o.SegmentBytes = 3<<10, 2<<10, 1500
+	o.lieAboutSync = lie
+	return o
+}
+
+// crashLife opens fs, works on it and returns what a crash leaves; nil model history on the first life.
+func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie bool, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	r := &crashRun{t: t, rng: rng, ackStart: map[PartitionID]int64{}, sites: sites}
+	at := 1 + rng.IntN(1+rng.IntN(300))
+	percent := []int{0, 10, 50, 100}[rng.IntN(4)]
+	n := 0
+	var wrap sync.Mutex
+	injector := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+			return nil
+		}
+		wrap.Lock()
+		defer wrap.Unlock()
+		n++
+		if n != at {
+			return nil
+		}
+		if r.sites != nil {
+			r.sites[callSite()]++
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.cloneAck = r.acked
+		r.cloneLow = maps.Clone(r.ackStart)
+		r.clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 2))})
+		return nil
+	})
+	var err error
+	r.l, err = Open(crashOptions(errorfs.Wrap(fs, injector), lie))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open: %w", err)
+	}
+	if before == nil {
+		r.model = newModel()
+	} else {
+		if r.model, err = before.recovered(r.l); err != nil {
+			return nil, nil, errors.Join(err, r.l.Close())
+		}
+	}
+	r.acked = r.model.number
+	for id, p := range r.model.parts {
+		r.ackStart[id] = p.start
+	}
+	r.history = append(r.history, r.model.clone())
+	for i := range crashParts {
+		id := PartitionID{Topic: [16]byte{byte(seed), 0}, Partition: int32(i)}
+		for known := range r.model.parts {
+			if known.Partition == int32(i) {
+				id = known
+			}
+		}
+		p, err := r.l.CreatePartition(id, "t", Config{})
+		if err != nil {
+			return nil, nil, err
+		}
+		r.parts = append(r.parts, p)
+	}
+	for range 60 {
+		r.step()
+		wrap.Lock()
+		crashed := n >= at
+		wrap.Unlock()
+		if crashed {
+			break
+		}
+	}
+	// The log goes on undisturbed by the clone; closing it shows that it can.
+	if rng.IntN(4) == 0 {
+		if err := r.l.Checkpoint(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := r.l.Close(); err != nil {
+		return nil, nil, err
+	}
+	if r.clone == nil {
+		// It was not to be: the crash happens behind the close.
+		r.cloneAck, r.cloneLow = r.acked, r.ackStart
+		r.clone = fs.CrashClone(vfs.CrashCloneCfg{})
+	}
+	return r, r.clone, nil
+}
+
+// callSite names the function of this package that writes.
+func callSite() string {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.Contains(f.Function, "broker/log.") && !strings.Contains(f.File, "_test.go") {
+			return fmt.Sprintf("%s:%d", f.Function[strings.LastIndex(f.Function, "/")+1:], f.Line)
+		}
+		if !more {
+			return "?"
+		}
+	}
+}
+
+// step does something.
+func (r *crashRun) step() {
+	switch k := r.rng.IntN(20); {
+	case k < 12:
+		r.write()
+	case k < 16:
+		r.end()
+	case k == 16:
+		r.deleteRecords()
+	case k == 17:
+		// Lets what is queued be written, so that crashes find more than the queue.
+		if err := <-r.l.barrier(); err != nil {
+			r.t.Fatal(err)
+		}
+	case k == 18:
+		if err := r.l.Checkpoint(); err != nil {
+			r.t.Fatal(err)
+		}
+	case k == 19:
+		r.drop()
+	}
+}
+
+// submit sends w with its number and remembers what it must lead to.
+func (r *crashRun) submit(w Write, wait Wait) {
+	r.model.number++
+	number := r.model.number
+	w.Puts = append(w.Puts, Put{Kind: kindNumber, Key: "number", Value: fmt.Append(nil, number)})
+	if r.rng.IntN(3) == 0 {
+		key := fmt.Sprint("key", r.rng.IntN(5))
+		if r.rng.IntN(4) == 0 {
+			w.Puts = append(w.Puts, Put{Kind: 1, Key: key})
+			delete(r.model.table, key)
+		} else {
+			w.Puts = append(w.Puts, Put{Kind: 1, Key: key, Value: fmt.Append(nil, number)})
+			r.model.table[key] = fmt.Sprint(number)
+		}
+	}
+	r.history = append(r.history, r.model.clone())
+	results := r.l.Submit(w, wait, func(err error) {
+		if err != nil {
+			r.t.Error(err)
+		}
+		if wait == WaitSync {
+			r.mu.Lock()
+			r.acked = max(r.acked, number)
+			r.mu.Unlock()
+		}
+	})
+	for i, x := range results {
+		if x.Err != nil {
+			r.t.Fatalf("write %d, item %d: %v: %s", number, i, x.Err, x.ErrMessage)
+		}
+	}
+}
+
+// write appends to some partitions at once.
+func (r *crashRun) write() {
+	pid := int64(r.rng.IntN(4)) // 0: none
+	txn := pid >= 2
+	wait := WaitSync
+	if txn {
+		wait = WaitNone
+	}
+	var w Write
+	for _, i := range r.rng.Perm(crashParts)[:1+r.rng.IntN(3)] {
+		p := r.parts[i]
+		m := r.model.part(p.id)
+		q, ok := m.producers[pid]
+		if !ok {
+			q = modelProducer{lastSeq: -1, txn: -1}
+		}
+		s := spec{pid: pid, epoch: max(q.epoch, 0), seq: q.lastSeq + 1, txn: txn, codec: 2 * r.rng.IntN(2)}
+		value := fmt.Sprintf("%d/%d/%s", r.model.number+1, i, strings.Repeat("x", r.rng.IntN(300)))
+		for range 1 + r.rng.IntN(4) {
+			s.records = append(s.records, kv("k", value))
+		}
+		w.Appends = append(w.Appends, Append{Partition: p, Batch: s.build(r.t)})
+		m.append(s, value)
+	}
+	r.submit(w, wait)
+}
+
+// end commits or aborts the transaction of a producer everywhere.
+func (r *crashRun) end() {
+	pid := int64(2 + r.rng.IntN(2))
+	var w Write
+	commit := r.rng.IntN(2) == 0
+	for _, p := range r.parts {
+		m := r.model.part(p.id)
+		q, ok := m.producers[pid]
+		if !ok || q.txn < 0 {
+			continue
+		}
+		k := Marker{Partition: p, ProducerID: pid, Epoch: q.epoch + int16(r.rng.IntN(2)), Commit: commit}
+		w.Markers = append(w.Markers, k)
+		m.mark(&k)
+	}
+	r.submit(w, WaitSync)
+}
+
+func (r *crashRun) deleteRecords() {
+	p := r.parts[r.rng.IntN(len(r.parts))]
+	start, hw, _ := p.Offsets()
+	if hw == start {
+		return
+	}
+	to := start + r.rng.Int64N(hw-start+1)
+	got, err := p.DeleteRecords(to)
+	if err != nil || got != to {
+		r.t.Fatalf("delete records below %d: %d, %v", to, got, err)
+	}
+	r.model.part(p.id).start = to
+	r.mu.Lock()
+	r.ackStart[p.id] = to
+	r.mu.Unlock()
+}
+
+// drop deletes a partition and makes another in its place.
+func (r *crashRun) drop() {
+	i := r.rng.IntN(len(r.parts))
+	p := r.parts[i]
+	next := p.id
+	if next.Topic[1]++; next.Topic[1] > 200 {
+		return
+	}
+	if err := r.l.DeletePartition(p.id); err != nil {
+		r.t.Fatal(err)
+	}
+	delete(r.model.parts, p.id)
+	r.mu.Lock()
+	r.ackStart[p.id] = -1 // gone
+	r.mu.Unlock()
+	var err error
+	if r.parts[i], err = r.l.CreatePartition(next, "t", Config{}); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, m := range r.history {
+		delete(m.parts, p.id)
+	}
+}
+
+// recovered compares what l holds with what it must hold behind a crash of r, and returns the model of it.
+func (r *crashRun) recovered(l *Log) (*model, error) {
+	number := r.history[0].number
+	table := map[string]string{}
+	for k, v := range l.Records(1) {
+		table[k] = string(v)
+	}
+	for _, v := range l.Records(kindNumber) {
+		if _, err := fmt.Sscan(string(v), &number); err != nil {
+			return nil, err
+		}
+	}
+	if number < r.cloneAck {
+		return nil, fmt.Errorf("write %d was acknowledged, only %d are there", r.cloneAck, number)
+	}
+	if number-r.history[0].number >= len(r.history) {
+		return nil, fmt.Errorf("write %d is there but was never made", number)
+	}
+	m := r.history[number-r.history[0].number].clone()
+	if !maps.Equal(table, m.table) {
+		return nil, fmt.Errorf("behind write %d the table is %v, want %v", number, table, m.table)
+	}
+	held := map[PartitionID]bool{}
+	for _, id := range l.Partitions() {
+		held[id] = true
+		if low := r.cloneLow[id]; low < 0 {
+			return nil, fmt.Errorf("partition %v was deleted and is there", id)
+		}
+		if m.parts[id] == nil {
+			delete(held, id)
+			// Its deletion was under way, or it never got a batch.
+			if err := l.DeletePartition(id); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for id, want := range m.parts {
+		if !held[id] && len(want.batches) > 0 {
+			return nil, fmt.Errorf("partition %v is gone, want %d batches", id, len(want.batches))
+		}
+		p, err := l.CreatePartition(id, "t", Config{})
+		if err != nil {
+			return nil, err
+		}
+		if err := want.compare(p, r.cloneLow[id]); err != nil {
+			return nil, fmt.Errorf("behind write %d, %s: %w", number, p, err)
+		}
+	}
+	return m, nil
+}
+
+// compare says how p differs. Its first offset may be any from low on, and is taken over.
+func (want *modelPart) compare(p *Partition, low int64) error {
+	start, hw, lso := p.Offsets()
+	if start < low {
+		return fmt.Errorf("starts at %d, %d was acknowledged", start, low)
+	}
+	want.start = start
+	if hw != want.end() || lso != want.stable() {
+		return fmt.Errorf("high watermark %d and last stable offset %d, want %d and %d", hw, lso, want.end(), want.stable())
+	}
+	i, _ := slices.BinarySearchFunc(want.batches, start, func(b modelBatch, o int64) int { return int(b.last - o) })
+	for from := start; from < hw; {
+		f, err := p.Read(from, 1000, false, true)
+		if err != nil {
+			return err
+		}
+		if len(f.Batches) == 0 {
+			return fmt.Errorf("nothing at %d below %d", from, hw)
+		}
+		for _, b := range f.Batches {
+			h, _ := parseHeader(b)
+			w := want.batches[i]
+			i++
+			if h.base != w.base || h.last() != w.last {
+				return fmt.Errorf("batch %d to %d, want %d to %d", h.base, h.last(), w.base, w.last)
+			}
+			from = h.next()
+			if h.control() {
+				if w.value != "" {
+					return fmt.Errorf("a marker at %d, want %s", h.base, w.value)
+				}
+				continue
+			}
+			body, err := new(codecs).inflate(h.codec(), b[batchHeader:])
+			if err != nil {
+				return err
+			}
+			if err := eachRecord(body, h.count, func(x *record) bool {
+				if string(x.value) != w.value {
+					err = fmt.Errorf("%.20q at %d, want %.20q", x.value, h.base, w.value)
+				}
+				return true
+			}); err != nil {
+				return err
+			}
+			if err != nil {
+				return err
+			}
+		}
+		f.Release()
+	}
+	got := map[int64]modelProducer{}
+	for _, q := range p.Producers() {
+		got[q.ProducerID] = modelProducer{q.Epoch, q.LastSequence, q.TxnFirstOffset}
+	}
+	if !maps.Equal(got, want.producers) {
+		return fmt.Errorf("producers %v, want %v", got, want.producers)
+	}
+	return want.compareAborted(p, start, lso)
+}
+
+func (want *modelPart) compareAborted(p *Partition, start, lso int64) error {
+	for from := start; from < lso; {
+		f, err := p.Read(from, 1000, true, true)
+		if err != nil {
+			return err
+		}
+		h, _ := parseHeader(f.Batches[len(f.Batches)-1])
+		next := h.next()
+		if next > lso {
+			return fmt.Errorf("a committed reader sees offset %d, the last stable offset is %d", next-1, lso)
+		}
+		list := []AbortedTxn{}
+		for _, a := range want.aborted {
+			if a.marker >= from && a.first < next {
+				list = append(list, AbortedTxn{a.pid, a.first})
+			}
+		}
+		slices.SortFunc(list, func(a, b AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
+		if !slices.Equal(list, f.Aborted) {
+			return fmt.Errorf("aborted between %d and %d: %v, want %v", from, next, f.Aborted, list)
+		}
+		f.Release()
+		from = next
+	}
+	return nil
+}
+
+// crashes runs lives of logs, each begun from the crash of the one before, and returns the first violation.
+func crashes(t *testing.T, seed uint64, lives int, lie bool, sites map[string]int) error {
+	fs := vfs.NewCrashableMem()
+	var r *crashRun
+	for i := range lives {
+		next, clone, err := crashLife(t, seed*1000+uint64(i), fs, r, lie, sites)
+		if err != nil {
+			return fmt.Errorf("seed %d, life %d: %w", seed, i, err)
+		}
+		r, fs = next, clone
+	}
+	l, err := Open(crashOptions(fs, lie))
+	if err != nil {
+		return fmt.Errorf("seed %d, open at the end: %w", seed, err)
+	}
+	_, err = r.recovered(l)
+	return errors.Join(err, l.Close())
+}
+
+// TestCrash takes MOLDAU_CRASHES crashes, 1,000 by default.
+func TestCrash(t *testing.T) {
+	want := 1000
+	if s := os.Getenv("MOLDAU_CRASHES"); s != "" {
+		var err error
+		if want, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sites := map[string]int{}
+	n := 0
+	for seed := uint64(1); n < want; seed++ {
+		const lives = 5
+		if err := crashes(t, seed, lives, false, sites); err != nil {
+			t.Fatal(err)
+		}
+		n += lives
+	}
+	hit := 0
+	for _, k := range sites {
+		hit += k
+	}
+	t.Logf("%d crashes, %d of them in the middle of one of %d places that write:", n, hit, len(sites))
+	for _, s := range slices.Sorted(maps.Keys(sites)) {
+		t.Logf("%5d %s", sites[s], s)
+	}
+}
+
+// TestCrashTestNotices shows that the crash test finds a log that acknowledges before it syncs.
+func TestCrashTestNotices(t *testing.T) {
+	for seed := uint64(1); seed < 30; seed++ {
+		if err := crashes(t, seed, 5, true, nil); err != nil {
+			t.Logf("noticed: %v", err)
+			return
+		}
+	}
+	t.Fatal("a log that never syncs its write-ahead log went unnoticed")
+}
