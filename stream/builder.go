@@ -44,14 +44,14 @@ func (b *Builder) Stream[K, V any](t Topic[K, V], more ...Topic[K, V]) *KStream[
 }
 
 // missing is for handles that are zero values.
-var missing = topicRoot{"?"}
+var missing = &topicRoot{"?"}
 
 // source is the one node that reads a topic.
 func (b *Builder) source[K, V any](t Topic[K, V]) *topology.Node {
 	at := where()
 	if t.root == nil {
 		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
-		t.root = &missing
+		t.root = missing
 	}
 	b.serde(at, "topic "+t.name, t.key, t.value)
 	topic := b.graph.Topic(t.spec())
@@ -88,7 +88,7 @@ func (b *Builder) through[K, V any](from *topology.Node, t Repartition[K, V]) *t
 	at := where()
 	if t.root == nil {
 		b.graph.Fail(topology.ErrHandle, at, "the repartition topic is the zero value of its handle; declare it with NewRepartition")
-		t.root = &missing
+		t.root = missing
 	}
 	b.serde(at, "repartition topic "+t.name, t.key, t.value)
 	topic := b.graph.Topic(t.spec())

@@ -280,7 +280,7 @@ func (b *Builder) GlobalTable[K, V any](t Topic[K, V], h state.KeyValue[K, V]) *
 	at := where()
 	if t.root == nil {
 		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
-		t.root = &missing
+		t.root = missing
 	}
 	b.serde(at, "topic "+t.name, t.key, t.value)
 	return &GlobalKTable[K, V]{b, b.graph.Global(b.graph.Topic(t.spec()), spec(h), at)}

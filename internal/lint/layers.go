@@ -35,7 +35,7 @@ var layers = [...]layer{
 	{"internal/broker", nil, "a Kafka broker: the library is one of its clients and no more"},
 	{"internal/console", nil, "it shows status structs; it never reaches into a running worker"},
 	{"internal/lint", nil, "it judges source, and needs none of it"},
-	{"streamtest", []string{"internal/cluster", "internal/commit", "internal/flow", "internal/task", "internal/tier", "internal/worker", "serde", "state", "stream", "topology", "window"}, "the real task loop without a broker"},
+	{"streamtest", []string{"internal/cluster", "internal/commit", "internal/flow", "internal/table", "internal/task", "internal/tier", "internal/worker", "serde", "state", "stream", "topology", "window"}, "the real task loop without a broker"},
 	{".", []string{"internal/broker", "internal/cluster", "internal/cluster/franz", "internal/flow", "internal/task", "internal/tier", "internal/worker", "serde", "state", "stream", "topology", "window"}, "the front door: the one place where all parts meet"},
 	{"cmd", []string{".", "internal/broker"}, "commands call the library, which never calls them"},
 	{"examples", []string{".", "serde", "state", "stream", "streamtest", "topology", "window"}, "an example uses what every user can"},
