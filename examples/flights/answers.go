@@ -15,7 +15,7 @@ type readModel interface {
 	// Route is a route's record so far; false: it has not been flown.
 	Route(ctx context.Context, name string) (Tally, bool, error)
 	// Hours are an airport's hours that begin in [from, to), in order; false: nothing is known of the airport.
-	Hours(ctx context.Context, iata string, from, to time.Time) (AirportHours, bool, error)
+	Hours(ctx context.Context, iata string, from, to time.Time) (HoursAnswer, bool, error)
 	// Leaderboard is every airport's record, in no order.
 	Leaderboard(ctx context.Context) (Leaderboard, error)
 }
@@ -39,8 +39,8 @@ type FlightAnswer struct {
 	Route       Tally    `json:"route"`   // the route since the start
 }
 
-// AirportHours is the answer of GET /api/airports/{iata}.
-type AirportHours struct {
+// HoursAnswer is the answer of GET /api/airports/{iata}.
+type HoursAnswer struct {
 	IATA  string       `json:"iata"`
 	Name  string       `json:"name"`
 	City  string       `json:"city"`

@@ -34,8 +34,8 @@ func (m fakeModel) Route(_ context.Context, name string) (Tally, bool, error) {
 	return Tally{10, 2, -30}, name == "ORD-LAX", m.broken
 }
 
-func (m fakeModel) Hours(_ context.Context, iata string, from, to time.Time) (AirportHours, bool, error) {
-	h := AirportHours{IATA: iata, Name: chicago.Name, City: chicago.City, Hours: []HourAnswer{}}
+func (m fakeModel) Hours(_ context.Context, iata string, from, to time.Time) (HoursAnswer, bool, error) {
+	h := HoursAnswer{IATA: iata, Name: chicago.Name, City: chicago.City, Hours: []HourAnswer{}}
 	for i := range 3 {
 		at := time.Date(2001, 1, 1, i, 0, 0, 0, time.UTC)
 		if !at.Before(from) && at.Before(to) {

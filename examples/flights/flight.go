@@ -56,5 +56,8 @@ type FlightKey struct{ Origin, Destination, Scheduled string }
 // Route is the key of topic routes.
 func (k FlightKey) Route() string { return k.Origin + "-" + k.Destination }
 
+// String is the key of the store of known flights.
+func (k FlightKey) String() string { return k.Route() + " " + k.Scheduled }
+
 // route is the key of topic routes for a flight.
 func route(_ string, f Flight) string { return f.Origin + "-" + f.Destination }
