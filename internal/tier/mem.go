@@ -41,7 +41,7 @@ func (m *Mem) Store(name string, e Expect) (Store, error) {
 	}
 	s.db, s.name = m, name
 	s.why = e.stale(s.found)
-	if s.why == "" {
+	if s.why == "" && e.TopicID != [16]byte{} {
 		s.topicID = e.TopicID
 	}
 	s.expect = e
