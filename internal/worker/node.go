@@ -50,10 +50,12 @@ type Node struct {
 	err     error
 	cancel  context.CancelFunc // begins the stop
 	running map[string]*worker // tasks, by name
-	status  map[string]TaskStatus
-	ends    map[cluster.TP]int64
-	plan    assign.Plan
-	ready   chan struct{}
+	// assigned is how many tasks the group has given to this process.
+	assigned int
+	status   map[string]TaskStatus
+	ends     map[cluster.TP]int64
+	plan     assign.Plan
+	ready    chan struct{}
 }
 
 // New makes a Node; nothing happens before Run.

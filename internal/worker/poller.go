@@ -194,6 +194,7 @@ func (p *poller) open(slots []*slot) {
 		fresh = append(fresh, s)
 		p.n.emit(Event{Kind: TaskAssigned, Task: s.name})
 	}
+	p.n.setAssigned(len(p.slots))
 	if len(fresh) > 0 && !p.stopping {
 		p.n.keeper.open(fresh)
 	}
@@ -267,6 +268,7 @@ func (p *poller) closed(s *slot) {
 	for _, tp := range s.tps {
 		delete(p.sources, tp)
 	}
+	p.n.setAssigned(len(p.slots))
 	p.n.emit(Event{Kind: TaskReleased, Task: s.name})
 	if s.revoked {
 		if p.releases--; p.releases == 0 {

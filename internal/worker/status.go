@@ -112,6 +112,12 @@ func (n *Node) setEnds(ends map[cluster.TP]int64) {
 	n.ends = ends
 }
 
+func (n *Node) setAssigned(tasks int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.assigned = tasks
+}
+
 func (n *Node) setPlan(p assign.Plan) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -144,6 +150,13 @@ func (n *Node) joined() {
 		n.setState(Running)
 		close(n.ready)
 	}
+}
+
+// Settled says whether every task that the group has given to this process is being run.
+func (n *Node) Settled() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.running) >= n.assigned
 }
 
 // Ready is closed once the group has been joined.

@@ -1,0 +1,291 @@
+package moldau
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/moldau/moldau/internal/broker"
+	"github.com/moldau/moldau/internal/broker/log"
+	"github.com/moldau/moldau/internal/task"
+	"github.com/moldau/moldau/internal/worker"
+	"github.com/moldau/moldau/topology"
+)
+
+// Guarantee is what becomes of a record's effects when something fails.
+type Guarantee int
+
+const (
+	// ExactlyOnce: the effects of a record on stores, changelogs, outputs and committed positions become visible together
+	// and once, to readers that read committed records only.
+	ExactlyOnce Guarantee = iota
+	// AtLeastOnce does without transactions: after a crash a record's outputs may appear again, and its effects on state
+	// may be counted again.
+	AtLeastOnce
+)
+
+func (g Guarantee) String() string {
+	if g == AtLeastOnce {
+		return "at-least-once"
+	}
+	return "exactly-once"
+}
+
+// Reset says where reading a source topic starts while there is no committed position for it and its handle does not say.
+type Reset = topology.Reset
+
+// Values of Config.Reset (auto.offset.reset). The zero value is Earliest.
+const (
+	Earliest = topology.ResetEarliest
+	Latest   = topology.ResetLatest
+	// Committed refuses to start without a committed position.
+	Committed = topology.ResetNone
+)
+
+// RecordError is a record, a punctuation or a flush that failed, and where; it wraps the cause.
+type RecordError = task.Error
+
+// Verdict is what an error policy says of a RecordError.
+type Verdict = task.Verdict
+
+const (
+	// Fail stops the application. What came before the record's epoch is committed, the rest is done again by the next run.
+	Fail = task.Fail
+	// Skip leaves the record out: nothing that it did remains.
+	Skip = task.Skip
+)
+
+// Event is something that happened to the application; see Config.Listener.
+type Event = worker.Event
+
+// EventKind says what an Event is about, and which of its fields are set.
+type EventKind = worker.EventKind
+
+const (
+	StateChanged    = worker.StateChanged
+	TaskAssigned    = worker.TaskAssigned
+	TaskRunning     = worker.TaskRunning
+	TaskReleased    = worker.TaskReleased
+	RestoreStarted  = worker.RestoreStarted
+	RestoreProgress = worker.RestoreProgress
+	RestoreEnded    = worker.RestoreEnded
+	StoreRebuilt    = worker.StoreRebuilt
+	EpochUndone     = worker.EpochUndone
+)
+
+// Durability says what an acknowledged write to the bundled broker survives.
+type Durability = log.Durability
+
+// Values of BrokerConfig.Durability.
+const (
+	// SyncEach, the default: every write is on disk before it is acknowledged. It survives power loss.
+	SyncEach = log.Sync
+	// SyncInterval syncs once a second. A crash of the process loses nothing, one of the machine up to a second.
+	SyncInterval = log.Interval
+	// SyncNever leaves it to the operating system.
+	SyncNever = log.OS
+)
+
+// Config configures an App. The zero value is good: the bundled broker, exactly once. Kafka Streams' names are in parentheses.
+type Config struct {
+	// Brokers are addresses of a Kafka cluster to start from, host:port (bootstrap.servers). None: the bundled broker,
+	// in process, with its data under StateDir.
+	Brokers []string
+	// Kafka are further options of the client: TLS (kgo.DialTLSConfig), SASL (kgo.SASL), limits.
+	Kafka []kgo.Opt
+
+	// Listen is the address at which the bundled broker is reached by other clients, such as "127.0.0.1:9092". Port 0
+	// takes a free one, see App.BrokerAddr. "": by nobody but this process.
+	Listen string
+	// Broker holds more settings of the bundled broker.
+	Broker BrokerConfig
+
+	// ReplicationFactor is that of changelog and repartition topics (replication.factor); 0: the cluster's default.
+	ReplicationFactor int
+	// TopicConfig holds extra settings of changelog and repartition topics (topic.*), for when they are created.
+	TopicConfig map[string]string
+
+	// Guarantee is ExactlyOnce unless set otherwise (processing.guarantee).
+	Guarantee Guarantee
+	// CommitInterval is the time between commits (commit.interval.ms); 0: 100 ms.
+	CommitInterval time.Duration
+	// TransactionTimeout is after how long the cluster gives up on the transaction of a process that it does not hear of
+	// (transaction.timeout.ms); 0: 10 s.
+	TransactionTimeout time.Duration
+	// SessionTimeout is after how long without a heartbeat the group gives a process's partitions away
+	// (session.timeout.ms); 0: 10 s.
+	SessionTimeout time.Duration
+
+	// Workers is how many goroutines step tasks (num.stream.threads); 0: GOMAXPROCS.
+	Workers int
+	// Memory is the budget, in bytes, for all that tasks hold: tables, input that waits, output on its way. State that
+	// is larger lies on disk. 0: half of GOMEMLIMIT if that is set, else 1 GiB.
+	Memory int64
+	// StateDir holds the process's identity, its state and the bundled broker's data (state.dir); it must be on a local
+	// disk and outlive the process. "": moldau/<application> under the user's cache directory.
+	StateDir string
+
+	// Reset is where reading starts without a committed position (auto.offset.reset); a topic's handle may say otherwise.
+	Reset Reset
+	// MaxTaskIdle is how long a task with several inputs waits for one that is empty, so that records come in the order of
+	// time (max.task.idle.ms). 0: only for what the broker has; negative: not at all.
+	MaxTaskIdle time.Duration
+	// Errors decides about records that cannot be decoded or whose processing fails. It is called on the goroutine of the
+	// task and must not block. nil: Fail.
+	Errors func(*RecordError) Verdict
+
+	// Listener is told what happens: states, tasks, restores. It is called where it happens and must not block.
+	Listener func(Event)
+	// HTTP is an address at which the App serves Handler, such as "127.0.0.1:8080"; "": nowhere.
+	HTTP string
+	// Advertise is where other processes of the application reach this one. It is told them through the group, and
+	// NotHere errors carry it. "": nothing is told (application.server).
+	Advertise string
+	// StopTimeout bounds a clean stop; what is not committed by then is done again by the next run. 0: 3 s.
+	StopTimeout time.Duration
+	// PurgeInterval is the time between deletions of what has been read of repartition topics
+	// (repartition.purge.interval.ms); 0: 30 s.
+	PurgeInterval time.Duration
+	// Logger takes what operators should know; nil: slog.Default().
+	Logger *slog.Logger
+
+	fs vfs.FS // of everything under StateDir; nil: the operating system's
+}
+
+// BrokerConfig holds settings of the bundled broker.
+type BrokerConfig struct {
+	// Advertise is the host:port that clients are told to connect to (advertised.listeners); "": Listen.
+	Advertise string
+	// Durability is what an acknowledged write survives; the zero value is SyncEach.
+	Durability Durability
+	// DefaultPartitions is the number of partitions of topics whose handle does not say (num.partitions); 0: 1.
+	DefaultPartitions int32
+	// AllowTruncate accepts the loss of what lies behind a corrupt place of the log instead of refusing to start.
+	AllowTruncate bool
+}
+
+// Validate reports every mistake at once.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, b := range c.Brokers {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
+			bad("Brokers: %q is no host:port", b)
+		}
+	}
+	if len(c.Brokers) > 0 {
+		if c.Listen != "" {
+			bad("Listen is %q, but Brokers names a cluster: then the bundled broker does not run; leave one of them empty", c.Listen)
+		}
+		if c.Broker != (BrokerConfig{}) {
+			bad("Broker has settings, but Brokers names a cluster: then the bundled broker does not run")
+		}
+	} else {
+		if len(c.Kafka) > 0 {
+			bad("Kafka has options, but Brokers is empty: they are for the connection to a cluster")
+		}
+		if c.ReplicationFactor > 1 {
+			bad("ReplicationFactor is %d, but the bundled broker is a single node; name a cluster in Brokers", c.ReplicationFactor)
+		}
+		b := c.brokerConfig("x")
+		if err := b.Validate(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				bad("%s", strings.TrimPrefix(line, "broker: "))
+			}
+		}
+	}
+	if c.ReplicationFactor < 0 || c.ReplicationFactor > 1<<15-1 {
+		bad("ReplicationFactor is %d; it must be between 1 and the number of brokers, or 0 for the cluster's default", c.ReplicationFactor)
+	}
+	if c.Guarantee != ExactlyOnce && c.Guarantee != AtLeastOnce {
+		bad("unknown Guarantee %d; use ExactlyOnce or AtLeastOnce", int(c.Guarantee))
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"CommitInterval", c.CommitInterval}, {"TransactionTimeout", c.TransactionTimeout}, {"SessionTimeout", c.SessionTimeout},
+		{"StopTimeout", c.StopTimeout}, {"PurgeInterval", c.PurgeInterval},
+	} {
+		if d.value < 0 {
+			bad("%s is negative (%v)", d.name, d.value)
+		}
+		if d.value > 0 && d.value < time.Millisecond {
+			bad("%s is %v; less than a millisecond is not possible", d.name, d.value)
+		}
+	}
+	if d := c.withDefaults(); c.Guarantee == ExactlyOnce && d.CommitInterval*2 > d.TransactionTimeout {
+		bad("CommitInterval %v is more than half of TransactionTimeout %v: transactions would be given up before they are committed; shorten the one or lengthen the other", d.CommitInterval, d.TransactionTimeout)
+	}
+	if c.Workers < 0 {
+		bad("Workers is negative (%d)", c.Workers)
+	}
+	if c.Memory < 0 || c.Memory > 0 && c.Memory < minMemory {
+		bad("Memory is %d bytes; at least %d (1 MiB) are needed, 0 takes the default", c.Memory, minMemory)
+	}
+	if !slices.Contains([]Reset{topology.ResetDefault, Earliest, Latest, Committed}, c.Reset) {
+		bad("unknown Reset %q; use Earliest, Latest or Committed", c.Reset)
+	}
+	if c.HTTP != "" {
+		if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
+			bad("HTTP: %q is no host:port", c.HTTP)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+const minMemory = 1 << 20
+
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.CommitInterval, 100*time.Millisecond)
+	def(&c.TransactionTimeout, 10*time.Second)
+	def(&c.StopTimeout, 3*time.Second)
+	def(&c.PurgeInterval, 30*time.Second)
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Memory == 0 {
+		c.Memory = 1 << 30
+		if limit := debug.SetMemoryLimit(-1); limit < 1<<62 {
+			c.Memory = max(limit/2, minMemory)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.fs == nil {
+		c.fs = vfs.Default
+	}
+	return c
+}
+
+// brokerConfig is the bundled broker's.
+func (c Config) brokerConfig(dir string) broker.Config {
+	return broker.Config{Dir: dir, FS: c.fs, Listen: c.Listen, Advertise: c.Broker.Advertise, Durability: c.Broker.Durability,
+		DefaultPartitions: c.Broker.DefaultPartitions, AllowTruncate: c.Broker.AllowTruncate, Logger: c.Logger}
+}
+
+// stateDir is where an application's state lies unless it is said.
+func stateDir(app string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("there is no cache directory for the state (%w); set Config.StateDir", err)
+	}
+	return filepath.Join(cache, "moldau", app), nil
+}

@@ -1,0 +1,42 @@
+package moldau
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/moldau/moldau/internal/worker"
+)
+
+// Registry holds the App's metrics, for a process that serves metrics itself or adds its own.
+func (a *App) Registry() *prometheus.Registry { return a.registry }
+
+// Handler serves /metrics for Prometheus, /livez (200 while the process works at all) and /readyz (200 while it has joined
+// its group and is neither restoring for the first time nor stopping).
+func (a *App) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		a.health(w, a.State() != worker.Stopped)
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		a.health(w, a.State() == worker.Running && a.node.Settled())
+	})
+	return mux
+}
+
+func (a *App) health(w http.ResponseWriter, ok bool) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprintln(w, a.State())
+}
+
+// TaskStatus says how a task does, as of a moment ago.
+type TaskStatus = worker.TaskStatus
+
+// Tasks lists the tasks that run in this process, by name.
+func (a *App) Tasks() []TaskStatus { return a.node.Status() }
