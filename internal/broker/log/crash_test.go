@@ -147,6 +147,7 @@ type crashRun struct {
 	mu       sync.Mutex
 	acked    int                   // highest number acknowledged with a sync
 	ackStart map[PartitionID]int64 // first offsets acknowledged
+	killed   bool
 	clone    *vfs.MemFS
 	cloneAck int
 	cloneLow map[PartitionID]int64
@@ -168,6 +169,7 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 	r := &crashRun{t: t, rng: rng, ackStart: map[PartitionID]int64{}, sites: sites}
 	at := 1 + rng.IntN(1+rng.IntN(300))
 	percent := []int{0, 10, 50, 100}[rng.IntN(4)]
+	kill := rng.IntN(4) == 0
 	n := 0
 	var wrap sync.Mutex
 	injector := errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -177,6 +179,9 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 		wrap.Lock()
 		defer wrap.Unlock()
 		n++
+		if kill && n > at {
+			return errKilled
+		}
 		if n != at {
 			return nil
 		}
@@ -187,25 +192,51 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 		defer r.mu.Unlock()
 		r.cloneAck = r.acked
 		r.cloneLow = maps.Clone(r.ackStart)
+		if kill {
+			r.clone, r.killed = fs, true
+			return errKilled
+		}
 		r.clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 2))})
 		return nil
 	})
 	var err error
 	r.l, err = Open(crashOptions(errorfs.Wrap(fs, injector), lie))
+	if errors.Is(err, errKilled) {
+		return before, fs, nil
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("open: %w", err)
+	}
+	r.mu.Lock()
+	early := r.clone
+	r.mu.Unlock()
+	if early != nil && before != nil {
+		// What the life before had acknowledged must have survived the crash while it was recovered, too.
+		if err := r.l.Close(); err != nil && !r.dead(err) {
+			return nil, nil, err
+		}
+		return before, early, nil
 	}
 	if before == nil {
 		r.model = newModel()
 	} else {
-		if r.model, err = before.recovered(r.l); err != nil {
+		r.model, err = before.recovered(r.l)
+		if errors.Is(err, errKilled) {
+			if err := r.l.Close(); err != nil && !r.dead(err) {
+				return nil, nil, err
+			}
+			return before, fs, nil
+		}
+		if err != nil {
 			return nil, nil, errors.Join(err, r.l.Close())
 		}
 	}
+	r.mu.Lock()
 	r.acked = r.model.number
 	for id, p := range r.model.parts {
 		r.ackStart[id] = p.start
 	}
+	r.mu.Unlock()
 	r.history = append(r.history, r.model.clone())
 	for i := range crashParts {
 		id := PartitionID{Topic: [16]byte{byte(seed), 0}, Partition: int32(i)}
@@ -231,11 +262,11 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 	}
 	// The log goes on undisturbed by the clone; closing it shows that it can.
 	if rng.IntN(4) == 0 {
-		if err := r.l.Checkpoint(); err != nil {
+		if err := r.l.Checkpoint(); err != nil && !r.dead(err) {
 			return nil, nil, err
 		}
 	}
-	if err := r.l.Close(); err != nil {
+	if err := r.l.Close(); err != nil && !r.dead(err) {
 		return nil, nil, err
 	}
 	if r.clone == nil {
@@ -244,6 +275,16 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 		r.clone = fs.CrashClone(vfs.CrashCloneCfg{})
 	}
 	return r, r.clone, nil
+}
+
+// errKilled is what the file system says to a process that was killed and does not know it yet.
+var errKilled = errors.New("killed")
+
+// dead says that err only shows that the process was killed.
+func (r *crashRun) dead(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.killed && err != nil
 }
 
 // callSite names the function of this package that writes.
@@ -272,11 +313,11 @@ func (r *crashRun) step() {
 		r.deleteRecords()
 	case k == 17:
 		// Lets what is queued be written, so that crashes find more than the queue.
-		if err := <-r.l.barrier(); err != nil {
+		if err := <-r.l.barrier(); err != nil && !r.dead(err) {
 			r.t.Fatal(err)
 		}
 	case k == 18:
-		if err := r.l.Checkpoint(); err != nil {
+		if err := r.l.Checkpoint(); err != nil && !r.dead(err) {
 			r.t.Fatal(err)
 		}
 	case k == 19:
@@ -302,7 +343,10 @@ func (r *crashRun) submit(w Write, wait Wait) {
 	r.history = append(r.history, r.model.clone())
 	results := r.l.Submit(w, wait, func(err error) {
 		if err != nil {
-			r.t.Error(err)
+			if !r.dead(err) {
+				r.t.Error(err)
+			}
+			return
 		}
 		if wait == WaitSync {
 			r.mu.Lock()
@@ -311,7 +355,7 @@ func (r *crashRun) submit(w Write, wait Wait) {
 		}
 	})
 	for i, x := range results {
-		if x.Err != nil {
+		if x.Err != nil && !r.dead(x.Err) {
 			r.t.Fatalf("write %d, item %d: %v: %s", number, i, x.Err, x.ErrMessage)
 		}
 	}
@@ -370,6 +414,9 @@ func (r *crashRun) deleteRecords() {
 	}
 	to := start + r.rng.Int64N(hw-start+1)
 	got, err := p.DeleteRecords(to)
+	if r.dead(err) {
+		return
+	}
 	if err != nil || got != to {
 		r.t.Fatalf("delete records below %d: %d, %v", to, got, err)
 	}
@@ -387,14 +434,20 @@ func (r *crashRun) drop() {
 	if next.Topic[1]++; next.Topic[1] > 200 {
 		return
 	}
-	if err := r.l.DeletePartition(p.id); err != nil {
+	err := r.l.DeletePartition(p.id)
+	if r.dead(err) {
+		for _, m := range r.history { // it may have got through
+			delete(m.parts, p.id)
+		}
+		return
+	}
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	delete(r.model.parts, p.id)
 	r.mu.Lock()
 	r.ackStart[p.id] = -1 // gone
 	r.mu.Unlock()
-	var err error
 	if r.parts[i], err = r.l.CreatePartition(next, "t", Config{}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -557,7 +610,9 @@ func crashes(t *testing.T, seed uint64, lives int, lie bool, sites map[string]in
 	if err != nil {
 		return fmt.Errorf("seed %d, open at the end: %w", seed, err)
 	}
-	_, err = r.recovered(l)
+	if r != nil {
+		_, err = r.recovered(l)
+	}
 	return errors.Join(err, l.Close())
 }
 

@@ -56,6 +56,12 @@ func (l *Log) open() error {
 	if err != nil {
 		return err
 	}
+	// What was replayed may live in the page cache of a process that was killed. From here on it counts as synced.
+	for _, c := range chain {
+		if err := l.syncWALFile(c.num); err != nil {
+			return err
+		}
+	}
 	l.recovered.Clean = s.clean && len(chain) == 0
 	l.recovered.MayHaveLost = !l.recovered.Clean && !sameBoot
 	if l.recovered.MayHaveLost {
@@ -86,6 +92,18 @@ func (l *Log) open() error {
 	// Every directory made above must be there after a power loss. The one above may not be ours to open.
 	_ = syncDir(fs, fs.PathDir(dir))
 	return errors.Join(syncDir(fs, l.wal.dir), syncDir(fs, dir))
+}
+
+func (l *Log) syncWALFile(num uint32) error {
+	path := l.wal.path(walName(num))
+	f, err := l.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.SyncData(), f.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
 }
 
 func (l *Log) checkFormat() error {

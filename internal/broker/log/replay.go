@@ -16,36 +16,28 @@ type walFile struct {
 // walChain finds the files that continue a checkpoint taken at from, oldest first. Each file's header says where the
 // one before ends, so the newest file leads back to the checkpoint.
 func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
-	var chain []walFile
-	next := lsn(0) // what the file looked for ends with
-	for i := len(nums) - 1; i >= 0; i-- {
+	var chain []walFile // newest first
+	next := lsn(0)      // where the file looked for ends
+	for i := len(nums) - 1; i >= 0 && nums[i] >= from.file(); i-- {
 		num := nums[i]
-		if num < from.file() {
-			break
-		}
 		if len(chain) > 0 && num != next.file() {
-			continue // written behind a loss that was accepted since, or before it
+			continue // a remainder of a loss that was accepted since
 		}
 		h, ok, err := l.readWALHeader(num)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
-			if len(chain) > 0 {
-				return nil, l.walCorrupt(makeLSN(num, 0), "the file has no header, but a later one continues it")
-			}
-			// Made, but nothing that counts was written to it?
-			buf, err := l.readWAL(num, nil)
-			if err != nil {
-				return nil, err
-			}
-			synced, err := l.lastSynced(buf, makeLSN(num, 0), []walFile{{num: num}})
+			// Nothing that counts was written to it, nor to later ones, unless they say that it was synced.
+			files := append([]walFile{{num: num}}, chain...)
+			synced, err := l.lastSynced(nil, makeLSN(num, 0), files)
 			if err != nil {
 				return nil, err
 			}
 			if synced > makeLSN(num, 0) && !l.o.AllowTruncate {
-				return nil, l.walCorrupt(makeLSN(num, 0), "the file has no header, but frames that were synced")
+				return nil, l.walCorrupt(makeLSN(num, 0), "the file has no header, but frames say that it was synced")
 			}
+			chain = nil
 			continue
 		}
 		chain = append(chain, walFile{num, h})
@@ -169,15 +161,16 @@ func (l *Log) readWAL(num uint32, buf []byte) ([]byte, error) {
 	return buf[:n], nil
 }
 
-// lastSynced looks for whole frames behind a bad one and returns how far they say everything was synced. buf is the
-// file of the bad frame, the first of files.
+// lastSynced looks in files for whole frames behind a bad one, and returns how far they say everything was synced. buf
+// is the content of the bad frame's file, if that was read already.
 func (l *Log) lastSynced(buf []byte, bad lsn, files []walFile) (lsn, error) {
 	synced := lsn(0)
-	for i, c := range files {
+	for _, c := range files {
 		off := int64(0)
-		if i == 0 {
+		if c.num == bad.file() {
 			off = bad.off() &^ 7
-		} else {
+		}
+		if c.num != bad.file() || buf == nil {
 			var err error
 			if buf, err = l.readWAL(c.num, buf); err != nil {
 				return 0, err
