@@ -43,18 +43,29 @@ func (b *Builder) Stream[K, V any](t Topic[K, V], more ...Topic[K, V]) *KStream[
 	return s
 }
 
-// missing is for handles that are zero values.
-var missing = &topicRoot{"?"}
+// topic is the graph's value for a handle, which may be the zero value.
+func (b *Builder) topic(at, kind string, root *topicRoot, spec func() topology.Topic, serdes ...any) *topology.Topic {
+	if root == nil {
+		b.graph.Fail(topology.ErrHandle, at, "the %s is the zero value of its handle; declare it with package stream", kind)
+		return &topology.Topic{Name: "?"}
+	}
+	t := spec()
+	for _, s := range serdes {
+		if s == nil {
+			b.graph.Fail(topology.ErrHandle, at, "%s %s has no serde", kind, t.Name)
+		} else if v, ok := s.(serde.Validator); ok {
+			if err := v.Validate(); err != nil {
+				b.graph.Fail(topology.ErrHandle, at, "%s %s: %v", kind, t.Name, err)
+			}
+		}
+	}
+	return b.graph.Topic(t)
+}
 
 // source is the one node that reads a topic.
 func (b *Builder) source[K, V any](t Topic[K, V]) *topology.Node {
 	at := where()
-	if t.root == nil {
-		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
-		t.root = missing
-	}
-	b.serde(at, "topic "+t.name, t.key, t.value)
-	topic := b.graph.Topic(t.spec())
+	topic := b.topic(at, "topic", t.root, t.spec, t.key, t.value)
 	for _, n := range b.sources {
 		if n.Source == topic {
 			if t.timestamps != nil && n.Extract == nil {
@@ -70,28 +81,10 @@ func (b *Builder) source[K, V any](t Topic[K, V]) *topology.Node {
 	return n
 }
 
-// serde notes serdes that are missing or wrongly made.
-func (b *Builder) serde(at, what string, serdes ...any) {
-	for _, s := range serdes {
-		if s == nil {
-			b.graph.Fail(topology.ErrHandle, at, "%s has no serde", what)
-		} else if v, ok := s.(serde.Validator); ok {
-			if err := v.Validate(); err != nil {
-				b.graph.Fail(topology.ErrHandle, at, "%s: %v", what, err)
-			}
-		}
-	}
-}
-
 // through sends what from gives into a repartition topic and reads it again. Null keys are left out: they have no place.
 func (b *Builder) through[K, V any](from *topology.Node, t Repartition[K, V]) *topology.Node {
 	at := where()
-	if t.root == nil {
-		b.graph.Fail(topology.ErrHandle, at, "the repartition topic is the zero value of its handle; declare it with NewRepartition")
-		t.root = missing
-	}
-	b.serde(at, "repartition topic "+t.name, t.key, t.value)
-	topic := b.graph.Topic(t.spec())
+	topic := b.topic(at, "repartition topic", t.root, t.spec, t.key, t.value)
 	if slices.Contains(b.written, topic) {
 		b.graph.Fail(topology.ErrClash, at, "repartition topic %q is written by two operators; Merge the streams before, or give each a topic of its own", t.name)
 	}

@@ -91,12 +91,7 @@ func (s *KStream[K, V]) To(t Topic[K, V]) { sink(s.b, s.n, t) }
 
 func sink[K, V any](b *Builder, from *topology.Node, t Topic[K, V]) {
 	at := where()
-	if t.root == nil {
-		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
-		return
-	}
-	b.serde(at, "topic "+t.name, t.key, t.value)
-	topic := b.graph.Topic(t.spec())
+	topic := b.topic(at, "topic", t.root, t.spec, t.key, t.value)
 	n := &topology.Node{Kind: "sink", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{topic}, At: at}
 	out := writer[K, V]{key: t.key, value: t.value, tail: t.tail, by: t.by}
 	add(b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {

@@ -278,12 +278,7 @@ type GlobalKTable[K, V any] struct {
 // GlobalTable reads a topic as a global table.
 func (b *Builder) GlobalTable[K, V any](t Topic[K, V], h state.KeyValue[K, V]) *GlobalKTable[K, V] {
 	at := where()
-	if t.root == nil {
-		b.graph.Fail(topology.ErrHandle, at, "the topic is the zero value of its handle; declare it with NewTopic")
-		t.root = missing
-	}
-	b.serde(at, "topic "+t.name, t.key, t.value)
-	return &GlobalKTable[K, V]{b, b.graph.Global(b.graph.Topic(t.spec()), spec(h), at)}
+	return &GlobalKTable[K, V]{b, b.graph.Global(b.topic(at, "topic", t.root, t.spec, t.key, t.value), spec(h), at)}
 }
 
 // Spec is the handle of the table's store, for a processor that reads it.

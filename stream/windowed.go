@@ -32,7 +32,7 @@ type late[K, V any] struct{ f fn[K, V] }
 type wfn[K, V any] func(c *flow.Ctx, streamTime int64, k K, v V)
 
 func windowedBy[K, V any](g *KGroupedStream[K, V], w window.TimeWindows) *TimeWindowedKStream[K, V] {
-	n := &topology.Node{Kind: "windowedBy", Parents: []*topology.Node{g.n}, Keyed: true, At: where()}
+	n := &topology.Node{Kind: "windowedBy", Parents: []*topology.Node{g.n}, At: where()}
 	if err := w.Validate(); err != nil {
 		g.b.graph.Fail(topology.ErrConflict, n.At, "%v", err)
 	}

@@ -35,7 +35,9 @@ func (d *Driver) startTasks() {
 			most = max(most, d.topics[t.Full(d.config.app)].topic.Partitions)
 		}
 		for p := range most {
-			d.tasks = append(d.tasks, d.startTask(sub, p))
+			if r := d.startTask(sub, p); r != nil {
+				d.tasks = append(d.tasks, r)
+			}
 		}
 	}
 }
@@ -74,7 +76,15 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 	}
 	c.Sources = r.sources
 	t, err := task.New(c)
-	d.must(err)
+	if err != nil {
+		if !d.config.keepErrors {
+			d.tb.Fatal(err)
+		}
+		if d.err == nil {
+			d.err = err
+		}
+		return nil
+	}
 	r.task = t
 	return r
 }

@@ -142,7 +142,7 @@ func (g *Graph) Store(spec *flow.StoreSpec, at string) *Store {
 	for _, have := range g.stores {
 		if have.Spec.Name == spec.Name {
 			g.Fail(ErrClash, at, "store %q is declared twice, at %s and at %s; declare its handle once and use it in both places", spec.Name, have.Spec.At, spec.At)
-			return have
+			return s
 		}
 	}
 	if err := CheckName(spec.Name); err != nil {

@@ -1,0 +1,178 @@
+package stream_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/streamtest"
+	"github.com/moldau/moldau/topology"
+	"github.com/moldau/moldau/window"
+)
+
+// here is the file:line of its caller.
+func here() string {
+	_, file, line, _ := runtime.Caller(1)
+	return fmt.Sprintf("%s:%d", file, line)
+}
+
+func TestMistakesNameTheAuthorsLine(t *testing.T) {
+	counts := state.NewKeyValue("counts", serde.String, serde.Int64)
+	again := state.NewKeyValue("counts", serde.String, serde.Int64)
+	same := func(k, _ string) string { return k }
+	tests := []struct {
+		name  string
+		build func(b *stream.Builder) (at string)
+		kind  error
+		text  string
+	}{
+		{"a new key without a repartition topic", func(b *stream.Builder) string {
+			s := b.Stream(text).SelectKey(same).MapValues(strings.ToUpper)
+			s.GroupByKey().Count(counts)
+			return here()[:0]
+		}, topology.ErrNotPartitioned, "count needs all records of a key in one task, but selectKey-1 at "},
+		{"before a windowed aggregate", func(b *stream.Builder) string {
+			g := b.Stream(text).Map(func(k, v string) (string, string) { return v, k }).GroupByKey()
+			g.WindowedBy(window.Tumbling(ms)).Count(panes)
+			return ""
+		}, topology.ErrNotPartitioned, "changes the key"},
+		{"before a join", func(b *stream.Builder) string {
+			b.Stream(text).SelectKey(same).JoinTable(b.Table(rows, row), both).To(out)
+			return ""
+		}, topology.ErrNotPartitioned, "joinTable needs"},
+		{"before toTable", func(b *stream.Builder) string {
+			b.Stream(text).SelectKey(same).ToTable(row)
+			return ""
+		}, topology.ErrNotPartitioned, "toTable needs"},
+		{"two handles of one store name", func(b *stream.Builder) string {
+			b.Stream(text).GroupByKey().Count(counts)
+			at := here()
+			b.Stream(other).GroupByKey().Count(again)
+			return next(at)
+		}, topology.ErrClash, `store "counts" is declared twice`},
+		{"one store, two operators", func(b *stream.Builder) string {
+			b.Stream(text).GroupByKey().Count(counts)
+			at := here()
+			b.Stream(other).GroupByKey().Count(counts)
+			return next(at)
+		}, topology.ErrStore, `store "counts" is written by two operators`},
+		{"two handles of one topic name", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).To(stream.NewTopic("text", serde.String, serde.String))
+			return next(at)
+		}, topology.ErrClash, `topic "text" is declared twice`},
+		{"a repartition topic for two", func(b *stream.Builder) string {
+			b.Stream(text).Repartition(byKey).To(out)
+			at := here()
+			b.Stream(other).GroupBy(byKey, same).Count(counts)
+			return next(at)
+		}, topology.ErrClash, `repartition topic "by-key" is written by two operators`},
+		{"zero handles", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(stream.Topic[string, string]{})
+			return next(at)
+		}, topology.ErrHandle, "the topic is the zero value of its handle"},
+		{"no store at all", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).GroupByKey().Count(nil)
+			return next(at)
+		}, topology.ErrHandle, "a store is needed here"},
+		{"no repartition topic at all", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).Repartition(stream.Repartition[string, string]{})
+			return next(at)
+		}, topology.ErrHandle, "the repartition topic is the zero value"},
+		{"no serde", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(stream.NewTopic[string, string]("bare", serde.String, nil))
+			return next(at)
+		}, topology.ErrHandle, "topic bare has no serde"},
+		{"a bad window", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).GroupByKey().WindowedBy(window.Hopping(time.Second, time.Minute)).Count(panes)
+			return next(at)
+		}, topology.ErrConflict, "advance"},
+		{"final results of a window without end", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).GroupByKey().WindowedBy(window.Unlimited(at0)).OnClose().Count(panes)
+			return next(at)
+		}, topology.ErrConflict, "an unlimited window never closes"},
+		{"a processor's window store", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }, panes).To(out)
+			return next(at)
+		}, topology.ErrStore, `store "panes" is used by processors only and must say how long`},
+		{"rest twice", func(b *stream.Builder) string {
+			split := b.Stream(text).Split()
+			split.Rest().To(out)
+			at := here()
+			split.Rest().To(out2)
+			return next(at)
+		}, topology.ErrConflict, "Rest was asked for before"},
+		{"one label twice", func(b *stream.Builder) string {
+			b.Stream(text).Filter(func(string, string) bool { return true }).Named("x").Peek(func(string, string) {}).Named("x")
+			return ""
+		}, topology.ErrClash, `label "x"`},
+		{"nothing", func(b *stream.Builder) string { return "" }, topology.ErrEmpty, "the topology is empty"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := stream.NewBuilder()
+			at := test.build(b)
+			_, err := b.Build()
+			if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.text) || !strings.Contains(err.Error(), at) {
+				t.Errorf("got %v\nwant %s at %s", err, test.text, at)
+			}
+			var all topology.Mistakes
+			if errors.As(err, &all) && len(all) != 1 {
+				t.Errorf("%d mistakes: %v", len(all), err)
+			}
+		})
+	}
+}
+
+var at0 = at(0)
+
+// next is the line after.
+func next(at string) string {
+	i := strings.LastIndexByte(at, ':')
+	var line int
+	fmt.Sscan(at[i+1:], &line)
+	return fmt.Sprintf("%s:%d", at[:i], line+1)
+}
+
+func TestEveryNodeKnowsItsLine(t *testing.T) {
+	b := stream.NewBuilder()
+	s := b.Stream(text).Filter(func(string, string) bool { return true })
+	s.GroupBy(byKey, func(k, _ string) string { return k }).Count(seen).ToStream().To(numbers)
+	g := s.GroupByKey().WindowedBy(window.Tumbling(ms))
+	g.Late().To(out)
+	g.OnClose().Count(panes).MapValues(func(n int64) int64 { return n }).ToStream().To(windows)
+	branches := s.Split()
+	branches.When(func(string, string) bool { return true }).JoinTable(b.Table(rows, row), both).Foreach(func(rec) error { return nil })
+	top, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range top.Nodes {
+		if !strings.Contains(n.At, "build_test.go:") {
+			t.Errorf("%s is said to be at %s", n.Label(), n.At)
+		}
+	}
+}
+
+func TestAStoreThatIsNotConnected(t *testing.T) {
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Table(rows, row)
+		b.Stream(text).ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }).To(out)
+	}, streamtest.KeepErrors())
+	if err := d.Err(); err == nil || !strings.Contains(err.Error(), `store "row" is not connected to this processor`) || !strings.Contains(err.Error(), "build_test.go:") {
+		t.Error(err)
+	}
+}

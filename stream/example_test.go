@@ -1,0 +1,169 @@
+package stream_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/streamtest"
+	"github.com/moldau/moldau/window"
+)
+
+// The data dictionary of the examples: every durable name, once.
+var (
+	exLines  = stream.NewTopic("lines", serde.Bytes, serde.String)
+	exByWord = stream.NewRepartition("by-word", serde.String, serde.String)
+	exCounts = state.NewKeyValue("counts", serde.String, serde.Int64)
+	exTotals = stream.NewTopic("totals", serde.String, serde.Int64)
+
+	exClicks   = stream.NewTopic("clicks", serde.String, serde.String)
+	exMinutes  = state.NewWindow("clicks-per-minute", serde.String, serde.Int64)
+	exPerMin   = stream.NewWindowedTopic("clicks-per-minute", serde.String, serde.Int64, time.Minute)
+	exTooLate  = stream.NewTopic("late-clicks", serde.String, serde.String)
+	exUsers    = stream.NewTopic("users", serde.String, serde.String)
+	exUserKV   = state.NewKeyValue("user", serde.String, serde.String)
+	exGreeting = stream.NewTopic("greetings", serde.String, serde.String)
+)
+
+// example runs a function outside of any test.
+func example(f func(tb testing.TB)) {
+	var b testing.B
+	f(&b)
+}
+
+func ExampleKGroupedStream_Count() {
+	wordCount := func(b *stream.Builder) {
+		b.Stream(exLines).
+			FlatMapValues(strings.Fields).
+			GroupBy(exByWord, func(_ []byte, word string) string { return word }).
+			Count(exCounts).
+			ToStream().
+			To(exTotals)
+	}
+	example(func(tb testing.TB) {
+		d := streamtest.New(tb, wordCount)
+		lines := streamtest.In(d, exLines)
+		lines.Send(nil, "to be or")
+		d.Restart()
+		lines.Send(nil, "not to be")
+		for _, r := range streamtest.Out(d, exTotals).All() {
+			fmt.Println(r.Key, r.Value)
+		}
+	})
+	// Output:
+	// to 1
+	// be 1
+	// or 1
+	// not 1
+	// to 2
+	// be 2
+}
+
+func ExampleTimeWindowedKStream_OnClose() {
+	perMinute := func(b *stream.Builder) {
+		minutes := b.Stream(exClicks).GroupByKey().WindowedBy(window.Tumbling(time.Minute).Grace(10 * time.Second))
+		minutes.Late().To(exTooLate)
+		minutes.OnClose().Count(exMinutes).ToStream().To(exPerMin)
+	}
+	example(func(tb testing.TB) {
+		d := streamtest.New(tb, perMinute)
+		clicks := streamtest.In(d, exClicks)
+		noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+		clicks.Send("ann", "/", noon)
+		clicks.Send("ann", "/help", noon.Add(59*time.Second))
+		clicks.Send("bob", "/", noon.Add(65*time.Second))
+		clicks.Send("ann", "/late", noon.Add(58*time.Second)) // within the grace
+		clicks.Send("bob", "/", noon.Add(70*time.Second))     // closes the first minute
+		clicks.Send("ann", "/too-late", noon.Add(30*time.Second))
+		for _, r := range streamtest.Out(d, exPerMin).All() {
+			fmt.Println(r.Key.Key, r.Key.Start.Format("15:04"), r.Value)
+		}
+		for _, r := range streamtest.Out(d, exTooLate).All() {
+			fmt.Println("late:", r.Key, r.Value)
+		}
+	})
+	// Output:
+	// ann 12:00 3
+	// late: ann /too-late
+}
+
+func ExampleKStream_LeftJoinTable() {
+	greet := func(b *stream.Builder) {
+		users := b.Table(exUsers, exUserKV)
+		b.Stream(exClicks).
+			LeftJoinTable(users, func(page string, name *string) string {
+				if name == nil {
+					return "a stranger looks at " + page
+				}
+				return *name + " looks at " + page
+			}).
+			To(exGreeting)
+	}
+	example(func(tb testing.TB) {
+		d := streamtest.New(tb, greet, streamtest.Partitions(4))
+		clicks := streamtest.In(d, exClicks)
+		clicks.Send("u1", "/")
+		streamtest.In(d, exUsers).Send("u1", "Ann")
+		clicks.Send("u1", "/help")
+		for _, r := range streamtest.Out(d, exGreeting).All() {
+			fmt.Println(r.Value)
+		}
+	})
+	// Output:
+	// a stranger looks at /
+	// Ann looks at /help
+}
+
+func ExampleKStream_Split() {
+	route := func(b *stream.Builder) {
+		all := b.Stream(exClicks).Split()
+		all.When(func(_, page string) bool { return strings.HasPrefix(page, "/admin") }).Foreach(func(r stream.Record[string, string]) error {
+			fmt.Println("admin:", r.Key)
+			return nil
+		})
+		all.Rest().Foreach(func(r stream.Record[string, string]) error {
+			fmt.Println("other:", r.Key)
+			return nil
+		})
+	}
+	example(func(tb testing.TB) {
+		clicks := streamtest.In(streamtest.New(tb, route), exClicks)
+		clicks.Send("ann", "/admin/users")
+		clicks.Send("bob", "/")
+	})
+	// Output:
+	// admin: ann
+	// other: bob
+}
+
+func ExampleBuilder_Build() {
+	b := stream.NewBuilder()
+	b.Stream(exLines).
+		FlatMapValues(strings.Fields).
+		GroupBy(exByWord, func(_ []byte, word string) string { return word }).
+		Count(exCounts).
+		ToStream().
+		To(exTotals)
+	t, err := b.Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Print(t.Describe())
+	// Output:
+	// Sub-topology 0
+	//   source-0 (lines) --> flatMapValues-1
+	//   flatMapValues-1 --> selectKey-2
+	//   selectKey-2 --> repartition-3
+	//   repartition-3 (by-word-repartition)
+	// Sub-topology 1
+	//   source-4 (by-word-repartition) --> count-5
+	//   count-5 [counts] --> toStream-6
+	//   toStream-6 --> sink-7
+	//   sink-7 (totals)
+	//   store counts: key-value, counts-changelog
+}
