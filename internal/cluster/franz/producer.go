@@ -156,7 +156,7 @@ func (c *call) reach(r *kgo.Record) {
 func produceError(r *kgo.Record, err error) error {
 	e := wrap(err, "producing to %s-%d", r.Topic, r.Partition)
 	if errors.Is(e, cluster.ErrFenced) {
-		return fmt.Errorf("producing to %s-%d: %w: %v", r.Topic, r.Partition, cluster.ErrAborted, err)
+		return fmt.Errorf("producing to %s-%d: %w: %w", r.Topic, r.Partition, cluster.ErrAborted, err)
 	}
 	return e
 }

@@ -294,7 +294,7 @@ func (p *producer) unknown(cause error) error {
 	return fmt.Errorf("committing the transaction of %s: %w: %w", p.name(), cluster.ErrUnknown, cause)
 }
 
-// abort ends the transaction without its effects. If kgo fails at that, a new epoch does it.
+// abort ends the transaction without its effects. Where kgo cannot, or would only believe that it did, a new epoch does it.
 func (p *producer) abort(ctx context.Context) error {
 	p.txn.open = false
 	if p.txn.broken || p.Abandon(ctx) != nil || p.txn.broken {
@@ -304,9 +304,12 @@ func (p *producer) abort(ctx context.Context) error {
 	written, failed := p.written, p.failed
 	p.mu.Unlock()
 	var err error
-	if written == 0 && failed == nil && p.txn.offsets {
+	switch {
+	case lostEpoch(failed):
+		return p.reset(ctx)
+	case written == 0 && failed == nil && p.txn.offsets:
 		err = p.endOffsetsOnly(ctx, false)
-	} else {
+	default:
 		err = p.cl.EndTransaction(ctx, kgo.TryAbort)
 	}
 	if err != nil {
@@ -314,6 +317,16 @@ func (p *producer) abort(ctx context.Context) error {
 	}
 	p.learn(ctx)
 	return nil
+}
+
+// lostEpoch tells whether the broker no longer takes what we send under our id and epoch.
+func lostEpoch(err error) bool {
+	for _, e := range []error{kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.InvalidProducerIDMapping, kerr.UnknownProducerID, kerr.OutOfOrderSequenceNumber} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // abortBecause aborts instead of committing and says why.
