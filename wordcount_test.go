@@ -75,6 +75,14 @@ func start(t testing.TB, name string, topo *topology.Topology, cfg moldau.Config
 	r := &runs{App: app, t: t, stop: stop, done: make(chan error, 1)}
 	go func() { r.done <- app.Run(ctx) }()
 	t.Cleanup(func() { r.end() })
+	select {
+	case <-app.Ready():
+	case err := <-r.done:
+		r.done = nil
+		t.Fatal(err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("the application does not get ready")
+	}
 	return r
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	"time"
 
@@ -189,8 +190,12 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 	if err != nil {
 		return fmt.Errorf("asking for the ends of partitions: %w", err)
 	}
-	for _, s := range slots {
-		h := &hosted{slot: s, name: s.name, sub: n.sub(s.id), start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
+	dbs, err := n.openStates(slots)
+	if err != nil {
+		return err
+	}
+	for i, s := range slots {
+		h := &hosted{db: dbs[i], slot: s, name: s.name, sub: n.sub(s.id), start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
 			paused: map[cluster.TP]bool{}, committed: map[cluster.TP]int64{}}
 		o := &opening{h: h, committed: map[string]string{}}
 		k.opening[s] = o
@@ -248,11 +253,6 @@ func (k *keeper) stores(o *opening, starts, ends map[cluster.TP]int64) error {
 	if len(h.sub.Stores) == 0 {
 		return nil
 	}
-	db, err := n.openState(h.name)
-	if err != nil {
-		return fmt.Errorf("task %s: opening its state: %w", h.name, err)
-	}
-	h.db = db
 	var targets []*restore.Target
 	for _, s := range h.sub.Stores {
 		st := &opened{name: s.Spec.Name, end: -1}
@@ -266,7 +266,8 @@ func (k *keeper) stores(o *opening, starts, ends map[cluster.TP]int64) error {
 			expect.TopicID, expect.LogStart, expect.LogEnd = info.ID, starts[st.changelog], st.end
 			expect.DeleteRetention = deleteRetention(info)
 		}
-		if st.tier, err = db.Store(st.name, expect); err != nil {
+		var err error
+		if st.tier, err = h.db.Store(st.name, expect); err != nil {
 			return permanent{fmt.Errorf("task %s: opening store %q: %w", h.name, st.name, err)}
 		}
 		if why := st.tier.Stale(); why != "" {
@@ -361,6 +362,32 @@ func (n *Node) reset(tp cluster.TP, start, end int64) (int64, error) {
 		return 0, fmt.Errorf("%w: group %s has no committed position for %s[%d], and its handle says to start from none but a committed one (FromCommitted)", ErrOffsets, n.cfg.App, tp.Topic, tp.Partition)
 	}
 	return start, nil
+}
+
+// openStates opens the directories of tasks that have stores, side by side: each waits for the disk several times.
+func (n *Node) openStates(slots []*slot) ([]tier.DB, error) {
+	dbs, errs := make([]tier.DB, len(slots)), make([]error, len(slots))
+	var wg sync.WaitGroup
+	for i, s := range slots {
+		if len(n.sub(s.id).Stores) == 0 {
+			continue
+		}
+		wg.Go(func() {
+			if dbs[i], errs[i] = n.openState(s.name); errs[i] != nil {
+				errs[i] = fmt.Errorf("task %s: opening its state: %w", s.name, errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	if err != nil {
+		for _, db := range dbs {
+			if db != nil {
+				db.Close()
+			}
+		}
+	}
+	return dbs, err
 }
 
 // openState opens a task's directory. A damaged one is dropped: all that is in it can be restored.
