@@ -68,6 +68,7 @@ func Run(t *testing.T, s Setup) {
 		{"generation", generation},
 		{"leave", leave},
 		{"restart", restart},
+		{"restart among others", restartOfMany},
 		{"two with one instance id", usurped},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -143,16 +143,7 @@ func generation(e *env) {
 	old := p.Group()
 	q := e.member(e.s.Connect(e), "q", one(t))
 	e.until("the second member", steps(p, q), func() bool { return len(p.owned) == 1 && len(q.owned) == 1 })
-	// The group may move once more to settle.
-	quiet := p.events + q.events
-	for range 3 {
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-		e.must(steps(p, q)(ctx))
-		cancel()
-		if n := p.events + q.events; n != quiet {
-			quiet = n
-		}
-	}
+	e.settle(p, q)
 	if p.Group().Generation <= old.Generation {
 		e.Fatalf("generation %d became %d", old.Generation, p.Group().Generation)
 	}
@@ -235,6 +226,46 @@ func restart(e *env) {
 	e.must(tx2.End(e.ctx(), true))
 	e.wantCommitted(tp(t, 0), 2)
 	e.holds(tp(dst, 0), "committed", "again")
+}
+
+// restartOfMany is the restart of one static member among others: it must cost them nothing, not even a rebalance.
+func restartOfMany(e *env) {
+	t := e.topic("t", 4)
+	c := e.s.Connect(e)
+	p := e.member(c, "p", one(t)) // the first leads
+	q := e.member(e.c, "q", one(t))
+	e.until("both to own two", steps(p, q), func() bool { return len(p.owned) == 2 && len(q.owned) == 2 })
+	e.settle(p, q)
+	before, events, had := q.Group().Generation, q.events, keys(p.owned)
+	for range 2 {
+		p.Close()
+		p = e.member(e.s.Connect(e), "p", one(t))
+		e.until("the assignment", steps(p, q), func() bool { return len(p.owned) == 2 })
+		e.settle(p, q)
+	}
+	if q.Group().Generation != before || q.events != events {
+		e.Errorf("the restart of another moved generation %d to %d, with %d events", before, q.Group().Generation, q.events-events)
+	}
+	if !slices.Equal(keys(p.owned), had) {
+		e.Errorf("had %v, has %v", had, keys(p.owned))
+	}
+}
+
+// settle polls until nothing has happened in the group for a while.
+func (e *env) settle(ps ...*process) {
+	e.Helper()
+	for n, quiet := -1, 0; quiet < 12; quiet++ {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		e.must(steps(ps...)(ctx))
+		cancel()
+		events := 0
+		for _, p := range ps {
+			events += p.events
+		}
+		if events != n {
+			n, quiet = events, 0
+		}
+	}
 }
 
 func usurped(e *env) {
