@@ -69,6 +69,14 @@ func (h *header) txn() bool     { return h.attrs&attrTxn != 0 }
 func (h *header) control() bool { return h.attrs&attrControl != 0 }
 func (h *header) codec() int    { return int(h.attrs & attrCodec) }
 
+// recordTS is the largest timestamp of a record; -1 if there is none but a marker.
+func (h *header) recordTS() int64 {
+	if h.control() || h.count == 0 {
+		return -1
+	}
+	return h.maxTS
+}
+
 // lastSeq is the sequence of the last record; sequences wrap to 0 behind 2^31-1.
 func (h *header) lastSeq() int32 { return addSeq(h.seq, h.lastDelta) }
 

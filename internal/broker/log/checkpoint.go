@@ -256,9 +256,27 @@ func (p *Partition) trim(now int64) {
 		p.log.discardFiles(p.segs[:n:n], now+c.FileDeleteDelayMS)
 		p.segs = slices.Delete(slices.Clone(p.segs), 0, n)
 	}
-	if len(p.segs) > 0 {
-		if s := p.segs[len(p.segs)-1]; s.size > 0 && now-s.created >= c.SegmentMS {
-			s.sealed = true
-		}
+	if p.lastIsOld(now, c) {
+		p.segs[len(p.segs)-1].sealed = true
 	}
+}
+
+// sealDue says that the segment that grows is old enough to grow no more.
+func (p *Partition) sealDue(now int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastIsOld(now, p.cfg.Load())
+}
+
+// lastIsOld is sealDue with p.mu held.
+func (p *Partition) lastIsOld(now int64, c *Config) bool {
+	if len(p.segs) == 0 || !c.Compact && !c.Delete {
+		return false
+	}
+	age := c.SegmentMS
+	if c.Compact && c.MaxCompactionLagMS > 0 {
+		age = min(age, c.MaxCompactionLagMS)
+	}
+	s := p.segs[len(p.segs)-1]
+	return !s.sealed && s.size > 0 && now-s.created >= age
 }

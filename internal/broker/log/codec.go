@@ -26,11 +26,12 @@ const xerialHeader = 16
 
 // codecs holds what decompressing and compressing reuses. Needed for compacted topics and lookups by time only.
 type codecs struct {
-	gzipReaders, lz4Readers sync.Pool
-	zstdOnce                sync.Once
-	zstdReader              *zstd.Decoder
-	zstdWriter              *zstd.Encoder
-	zstdErr                 error
+	gzipReaders, gzipWriters, lz4Readers, lz4Writers sync.Pool
+
+	zstdOnce   sync.Once
+	zstdReader *zstd.Decoder
+	zstdWriter *zstd.Encoder
+	zstdErr    error
 }
 
 func (c *codecs) zstd() error {
@@ -151,7 +152,12 @@ func (c *codecs) deflate(codec int, src []byte) ([]byte, error) {
 		return src, nil
 	case codecGzip:
 		var buf bytes.Buffer
-		w := gzip.NewWriter(&buf)
+		w, _ := c.gzipWriters.Get().(*gzip.Writer)
+		if w == nil {
+			w = gzip.NewWriter(nil)
+		}
+		defer c.gzipWriters.Put(w)
+		w.Reset(&buf)
 		if _, err := w.Write(src); err != nil {
 			return nil, err
 		}
@@ -161,10 +167,15 @@ func (c *codecs) deflate(codec int, src []byte) ([]byte, error) {
 		return snappy.Encode(nil, src), nil
 	case codecLZ4:
 		var buf bytes.Buffer
-		w := lz4.NewWriter(&buf)
-		if err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb)); err != nil {
-			return nil, err
+		w, _ := c.lz4Writers.Get().(*lz4.Writer)
+		if w == nil {
+			w = lz4.NewWriter(nil)
+			if err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb)); err != nil {
+				return nil, err
+			}
 		}
+		defer c.lz4Writers.Put(w)
+		w.Reset(&buf)
 		if _, err := w.Write(src); err != nil {
 			return nil, err
 		}

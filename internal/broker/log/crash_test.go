@@ -540,7 +540,7 @@ func (want *modelPart) compare(p *Partition, low int64) error {
 				}
 				continue
 			}
-			body, err := new(codecs).inflate(h.codec(), b[batchHeader:])
+			body, err := testCodecs.inflate(h.codec(), b[batchHeader:])
 			if err != nil {
 				return err
 			}

@@ -264,7 +264,7 @@ func (p *Partition) write(s *segment, batches []cached, bytes int) error {
 	for i := range batches {
 		h, _ := parseHeader(batches[i].data)
 		o.index.add(&h, batches[i].data)
-		maxTS = max(maxTS, h.maxTS)
+		maxTS = max(maxTS, h.recordTS())
 	}
 	o.mu.Unlock()
 	p.mu.Lock()

@@ -29,10 +29,10 @@ const outside = 16
 
 func (b *block) add(h *header, data []byte) {
 	if b.len == 0 {
-		b.base, b.maxTS = h.base, h.maxTS
+		b.base, b.maxTS = h.base, h.recordTS()
 	}
 	b.len += int64(h.size)
-	b.maxTS = max(b.maxTS, h.maxTS)
+	b.maxTS = max(b.maxTS, h.recordTS())
 	b.sum = crc32.Update(b.sum, crcTable, data[:outside])
 }
 

@@ -64,8 +64,11 @@ type Log struct {
 	garbageMu           sync.Mutex
 	garbage             []garbage
 
-	stopJanitor                        context.CancelFunc
-	commitDone, flushDone, janitorDone chan struct{}
+	commitDone, flushDone chan struct{}
+
+	stopKeepers context.CancelFunc
+	keepers     sync.WaitGroup
+	compacting  sync.Mutex // one partition at a time
 }
 
 // maxOpenSegments bounds the file descriptors of segments.
@@ -100,7 +103,7 @@ func Open(o Options) (*Log, error) {
 		queued: make(chan struct{}, 1), stopCommit: make(chan struct{}),
 		flushNow: make(chan struct{}, 1), flushSoon: make(chan struct{}, 1), flushed: make(chan error, 1),
 		checkpointNow: make(chan chan error), stopFlush: make(chan struct{}),
-		commitDone: make(chan struct{}), flushDone: make(chan struct{}), janitorDone: make(chan struct{}),
+		commitDone: make(chan struct{}), flushDone: make(chan struct{}),
 	}
 	l.budget.max = o.CacheBytes
 	l.files.init(o.FS, maxOpenSegments)
@@ -117,8 +120,9 @@ func Open(o Options) (*Log, error) {
 	go l.commitLoop()
 	go l.flushLoop()
 	ctx, cancel := context.WithCancel(context.Background())
-	l.stopJanitor = cancel
-	go l.janitor(ctx)
+	l.stopKeepers = cancel
+	l.keepers.Go(func() { l.keepHouse(ctx) })
+	l.keepers.Go(func() { l.keepCompact(ctx) })
 	l.idle.Store(true)
 	l.wakeFlusher()
 	return l, nil
@@ -133,8 +137,8 @@ func (l *Log) Close() error {
 	}
 	l.closing = true
 	l.mu.Unlock()
-	l.stopJanitor()
-	<-l.janitorDone
+	l.stopKeepers()
+	l.keepers.Wait()
 	close(l.stopCommit)
 	<-l.commitDone // it may need the flusher to get there
 	close(l.stopFlush)

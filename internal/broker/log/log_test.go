@@ -13,7 +13,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := testCodecs.zstd(); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// testCodecs is shared, zstd is slow to start.
+var testCodecs codecs
 
 // rec is a record for build; a nil key or value is null.
 type rec struct {
@@ -45,9 +53,7 @@ func (s spec) build(t testing.TB) []byte {
 		maxTS = max(maxTS, r.ts)
 		body = appendRecord(body, r.ts-baseTS, int64(i), r.key, r.value)
 	}
-	var cs codecs
-	defer cs.close()
-	body, err := cs.deflate(s.codec, body)
+	body, err := testCodecs.deflate(s.codec, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,9 +227,7 @@ func skipped(h *header, list []AbortedTxn, p *Partition, _ int64) bool {
 func recordValues(t testing.TB, b []byte, start int64) []string {
 	t.Helper()
 	h, _ := parseHeader(b)
-	var cs codecs
-	defer cs.close()
-	body, err := cs.inflate(h.codec(), b[batchHeader:])
+	body, err := testCodecs.inflate(h.codec(), b[batchHeader:])
 	if err != nil {
 		t.Fatal(err)
 	}

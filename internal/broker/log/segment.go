@@ -23,8 +23,7 @@ type segment struct {
 	created  int64 // wall clock of its first batch, ms
 	sealed   bool  // takes no more batches
 	unsynced bool  // was written to since the last checkpoint
-	// horizon is when the first of the tombstones and markers in it may go; MaxInt64: compaction left none.
-	horizon int64
+	horizon  int64 // when the first deletion or marker compaction left may go, ms; 0: there is none
 }
 
 func (s *segment) name() string {

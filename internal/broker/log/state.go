@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 )
 
@@ -192,6 +191,3 @@ func (p *partState) decode(d *decoder) {
 		s.gen, s.sealed = d.u32(), d.u8() != 0
 	}
 }
-
-// never is the horizon of a segment with nothing to wait for.
-const never = math.MaxInt64

@@ -6,23 +6,52 @@ import (
 	"time"
 )
 
-// janitorEvery is how often retention and compaction look for work, and producers expire.
-const janitorEvery = time.Minute
+const (
+	keepHouseEvery   = time.Minute
+	keepCompactEvery = 15 * time.Second
+)
 
-// janitor is the goroutine that keeps house. What it does is safe at any time and never urgent.
-func (l *Log) janitor(ctx context.Context) {
-	defer close(l.janitorDone)
-	tick := time.NewTicker(janitorEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+// keepHouse is the goroutine for what is safe at any time and never urgent.
+func (l *Log) keepHouse(ctx context.Context) {
+	for pause(ctx, keepHouseEvery) {
 		l.ExpireProducers()
 		if err := l.Retain(); err != nil {
 			l.logger.Warn("broker log: retention failed, it is tried again", "dir", l.o.Dir, "error", err)
+		}
+		l.sealOld()
+	}
+}
+
+// keepCompact is the goroutine that compacts.
+func (l *Log) keepCompact(ctx context.Context) {
+	for pause(ctx, keepCompactEvery) {
+		if err := l.Compact(ctx); err != nil && ctx.Err() == nil {
+			l.logger.Warn("broker log: compaction failed, it is tried again", "dir", l.o.Dir, "error", err)
+		}
+	}
+}
+
+// pause waits; false if ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// sealOld has a checkpoint taken if a segment nobody writes to is old enough to be sealed, so that retention and
+// compaction get to it.
+func (l *Log) sealOld() {
+	now := l.o.Now().UnixMilli()
+	for _, p := range l.all() {
+		if p.sealDue(now) {
+			l.changed.Store(true)
+			kick(l.flushSoon)
+			return
 		}
 	}
 }
