@@ -102,7 +102,7 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[
 			c.Wrote = true
 			ref, err := kv.Touch(k)
 			if err != nil {
-				c.Fail(n.ID, err)
+				c.Break(n.ID, err)
 				return
 			}
 			old, at, live := kv.At(ref)

@@ -51,7 +51,7 @@ func stored[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K
 			return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
 				v, at, ok, err := kv.Get(k)
 				if err != nil {
-					c.Fail(n.ID, err)
+					c.Break(n.ID, err)
 				}
 				return v, at, ok
 			}
@@ -90,7 +90,7 @@ func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 		return nil
 	})
 	if err != nil {
-		c.Fail(s.node, err)
+		c.Break(s.node, err)
 	}
 }
 
@@ -99,7 +99,7 @@ func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
 	c.Wrote = true
 	ref, err := s.kv.Touch(k)
 	if err != nil {
-		c.Fail(s.node, err)
+		c.Break(s.node, err)
 		return
 	}
 	old, _, was := s.kv.At(ref)
@@ -291,7 +291,7 @@ func (g *GlobalKTable[K, V]) view(env flow.Env, node int) getter[K, V] {
 	return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
 		v, at, ok, err := kv.Get(k)
 		if err != nil {
-			c.Fail(node, err)
+			c.Break(node, err)
 		}
 		return v, at, ok
 	}

@@ -125,29 +125,30 @@ func feed[K, V any](node int, key serde.Serde[K], value serde.Serde[V]) func(any
 	return func(f any) flow.Source {
 		down := f.(fn[K, V])
 		return func(c *flow.Ctx, kb, vb []byte) {
-			k, v, ok := decode(c, node, key, value, kb, vb)
-			if ok {
-				down(c, k, v)
+			c.KeyNull, c.Null = kb == nil, vb == nil
+			k, v, err := decode(key, value, kb, vb)
+			if err != nil {
+				c.Fail(node, err)
+				return
 			}
+			down(c, k, v)
 		}
 	}
 }
 
-func decode[K, V any](c *flow.Ctx, node int, key serde.Serde[K], value serde.Serde[V], kb, vb []byte) (k K, v V, ok bool) {
-	var err error
-	if c.KeyNull = kb == nil; !c.KeyNull {
+// decode leaves zero what is null.
+func decode[K, V any](key serde.Serde[K], value serde.Serde[V], kb, vb []byte) (k K, v V, err error) {
+	if kb != nil {
 		if k, err = key.Decode(kb); err != nil {
-			c.Fail(node, &flow.DecodeError{Part: "key", Err: err})
-			return k, v, false
+			return k, v, &flow.DecodeError{Part: "key", Err: err}
 		}
 	}
-	if c.Null = vb == nil; !c.Null {
+	if vb != nil {
 		if v, err = value.Decode(vb); err != nil {
-			c.Fail(node, &flow.DecodeError{Part: "value", Err: err})
-			return k, v, false
+			return k, v, &flow.DecodeError{Part: "value", Err: err}
 		}
 	}
-	return k, v, true
+	return k, v, nil
 }
 
 // extract makes the function that reads a record's time.
@@ -156,13 +157,12 @@ func (t Topic[K, V]) extract() func(*flow.Ctx, []byte, []byte, int64) (int64, er
 		return nil
 	}
 	return func(c *flow.Ctx, kb, vb []byte, last int64) (int64, error) {
-		k, v, ok := decode(c, 0, t.key, t.value, kb, vb)
-		if !ok {
-			err := c.Err
-			c.Err = nil
+		k, v, err := decode(t.key, t.value, kb, vb)
+		if err != nil {
 			return 0, err
 		}
-		return t.timestamps(record(c, k, v), utc(last)).UnixMilli(), nil
+		r := Record[K, V]{Key: k, Value: v, KeyNull: kb == nil, Null: vb == nil, Time: utc(c.Time), Headers: c.Headers}
+		return t.timestamps(r, utc(last)).UnixMilli(), nil
 	}
 }
 
@@ -189,7 +189,6 @@ func Encode[K, V any](t Topic[K, V], r Record[K, V], n int32) (to int32, key, va
 
 // Decode reads a record of the topic. Time and headers are up to the caller.
 func Decode[K, V any](t Topic[K, V], key, value []byte) (Record[K, V], error) {
-	var c flow.Ctx
-	k, v, _ := decode(&c, 0, t.key, t.value, key, value)
-	return Record[K, V]{Key: k, Value: v, KeyNull: c.KeyNull, Null: c.Null}, c.Err
+	k, v, err := decode(t.key, t.value, key, value)
+	return Record[K, V]{Key: k, Value: v, KeyNull: key == nil, Null: value == nil}, err
 }

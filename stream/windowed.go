@@ -202,7 +202,7 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 	c.Wrote = true
 	ref, gone, err := p.store.Touch(k, start)
 	if err != nil {
-		c.Fail(p.node, err)
+		c.Break(p.node, err)
 		return
 	}
 	if gone {
@@ -250,7 +250,7 @@ func (p *panes[K, V, A]) emit(c *flow.Ctx, closed int64) {
 	})
 	c.Time = time
 	if err != nil {
-		c.Fail(p.node, err)
+		c.Break(p.node, err)
 		return
 	}
 	*p.emitted = closed
@@ -280,6 +280,6 @@ func (p *panes[K, V, A]) Flush(c *flow.Ctx) {
 		return nil
 	})
 	if err != nil {
-		c.Fail(p.node, err)
+		c.Break(p.node, err)
 	}
 }

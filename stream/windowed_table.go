@@ -19,7 +19,7 @@ func storedWindows[K, V any](b *Builder, n *topology.Node, s *topology.Store) *W
 			return func(c *flow.Ctx, k window.Key[K]) (v V, at int64, ok bool) {
 				v, at, ok, err := store.Get(k.Key, k.Start.UnixMilli())
 				if err != nil {
-					c.Fail(n.ID, err)
+					c.Break(n.ID, err)
 				}
 				return v, at, ok
 			}

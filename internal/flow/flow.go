@@ -41,19 +41,30 @@ type Ctx struct {
 	// operator returns at once; the task asks the error policy.
 	Err    error
 	Failed int
+	Fatal  bool // the error policy is not asked: it is not the record's fault
 
 	// Wrote is set by whoever writes a store, so that a record that fails afterwards is not skipped by leaving out its
 	// effects alone.
 	Wrote bool
-	// Ask asks the error policy about Err and clears it if the policy says to leave the record out and go on. For loops
-	// that feed many records down a chain, as a Flusher does.
+	// Pass, if not nil, asks the error policy as soon as an operator fails. If it says true, the operator leaves out
+	// what it had in hand, and the rest of the chain goes on.
+	Pass func(node int, err error) bool
+	// Ask clears Err if the policy says to leave the record out. For loops that feed many records down a chain, as a
+	// Flusher does.
 	Ask func() bool
 }
 
-// Fail records the first error of a chain.
+// Fail records the first error of a chain. The operator that fails returns at once.
 func (c *Ctx) Fail(node int, err error) {
-	if c.Err == nil {
+	if c.Err == nil && (c.Pass == nil || !c.Pass(node, err)) {
 		c.Err, c.Failed = err, node
+	}
+}
+
+// Break is Fail for what is not the record's fault, such as a store that cannot be read: no policy may pass over it.
+func (c *Ctx) Break(node int, err error) {
+	if c.Err == nil {
+		c.Err, c.Failed, c.Fatal = err, node, true
 	}
 }
 

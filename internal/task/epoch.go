@@ -84,10 +84,11 @@ func (t *Task) flush(now int64) error {
 	for _, f := range t.flushers {
 		c.Now, c.Time, c.Headers, c.KeyNull, c.Null = now, t.streamTime, nil, false, false
 		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
-		c.StreamTime, c.Err, c.Wrote = t.streamTime, nil, false
+		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
+		t.doing = "flushing"
 		f.Flush(c)
 		if c.Err != nil {
-			return t.failure("flushing")
+			return t.failure()
 		}
 	}
 	return nil

@@ -44,39 +44,48 @@ const (
 	// Skip leaves the record out: nothing that it did remains. Of a punctuation or a result emitted at the commit, which
 	// cannot be told apart from the rest of its epoch, what it did before it failed remains.
 	Skip
+	// Continue leaves out what the operator that failed would have given on. What the record did elsewhere stands: results of other
+	// branches, and writes to stores. It is what Kafka Streams' LogAndContinueProcessingExceptionHandler does.
+	Continue
 )
 
 // Policy decides about a failure. It is called on the worker's goroutine and must not block.
 type Policy func(*Error) Verdict
 
-func (t *Task) verdict(e *Error) Verdict {
-	if t.config.Policy == nil {
-		return Fail
-	}
-	return t.config.Policy(e)
-}
-
 // failure describes what the context holds.
-func (t *Task) failure(doing string) *Error {
+func (t *Task) failure() *Error {
 	c := &t.ctx
-	e := &Error{Task: t.id, Doing: doing, Topic: c.Topic, Partition: t.config.Partition, Offset: c.Offset, Time: c.Time, Err: c.Err}
+	e := &Error{Task: t.id, Doing: t.doing, Topic: c.Topic, Partition: t.config.Partition, Offset: c.Offset, Time: c.Time, Err: c.Err}
 	if n := t.node(c.Failed); n != nil {
 		e.Node, e.At = n.Label(), n.At
 	}
 	return e
 }
 
-// ask is flow.Ctx.Ask, for failures outside of records.
-func (t *Task) ask() bool {
+// pass is flow.Ctx.Pass. It keeps the verdict for whoever sees the error.
+func (t *Task) pass(node int, err error) bool {
 	c := &t.ctx
-	doing := "flushing"
-	if c.Topic != "" {
-		doing = "processing"
-	}
-	if t.verdict(t.failure(doing)) == Fail {
+	c.Failed, c.Err = node, err
+	t.verdict = t.config.Policy(t.failure())
+	c.Err = nil
+	if t.verdict != Continue {
 		return false
 	}
-	c.Err = nil
+	t.stats.Skipped++
+	return true
+}
+
+// skips says whether the error in the context is one to go on after.
+func (t *Task) skips() bool {
+	return !t.ctx.Fatal && t.config.Policy != nil && t.verdict != Fail
+}
+
+// ask is flow.Ctx.Ask.
+func (t *Task) ask() bool {
+	if !t.skips() {
+		return false
+	}
+	t.ctx.Err = nil
 	t.stats.Skipped++
 	return true
 }

@@ -76,10 +76,11 @@ func (t *Task) punctuate(stream bool, now int64) error {
 		t.stats.Punctuations++
 		c.Time, c.Headers, c.KeyNull, c.Null = now, nil, false, false
 		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
-		c.StreamTime, c.Err, c.Wrote = t.streamTime, nil, false
+		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
+		t.doing = "punctuating"
 		due.f(c, now)
 		if c.Err != nil && !t.ask() {
-			return t.failure("punctuating")
+			return t.failure()
 		}
 	}
 	t.schedule()

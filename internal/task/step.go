@@ -64,7 +64,8 @@ func (t *Task) begin(q *queue, rec *flow.In, time int64) {
 	c.KeyNull, c.Null = false, false
 	c.Topic, c.Partition, c.Offset = q.topic, t.config.Partition, rec.Offset
 	c.StreamTime = t.streamTime
-	c.Err, c.Wrote = nil, false
+	c.Err, c.Fatal, c.Wrote = nil, false, false
+	t.doing = "processing"
 }
 
 // run takes one record through its chain, and asks the policy if it fails.
@@ -79,8 +80,8 @@ func (t *Task) run(q *queue, rec *flow.In) error {
 	if c.Err == nil {
 		return nil
 	}
-	e := t.failure("processing")
-	if t.verdict(e) == Fail {
+	e := t.failure()
+	if !t.skips() {
 		return e
 	}
 	if c.Wrote {

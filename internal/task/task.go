@@ -74,6 +74,8 @@ type Task struct {
 	dirty    bool
 	asked    bool // a commit was requested
 	broken   error
+	doing    string  // for errors
+	verdict  Verdict // of the policy, on the error in the context
 	stats    Stats
 }
 
@@ -97,6 +99,9 @@ func New(config Config) (*Task, error) {
 	}
 	t.ctx.Out = &t.effects
 	t.ctx.Ask = t.ask
+	if config.Policy != nil {
+		t.ctx.Pass = t.pass
+	}
 	t.stats.Dropped = map[Drop]int64{}
 	for _, s := range config.Sub.Stores {
 		st := config.Stores[s.Spec.Name]

@@ -331,6 +331,18 @@ func TestErrorPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("continue: the rest of the record stands", func(t *testing.T) {
+		f := &fake{t: t}
+		k := f.start(func(c *task.Config) { c.Policy = func(*task.Error) task.Verdict { return task.Continue } }, "a")
+		k.Add("a", recs(0, "1@1", "late-fail@2", "fail@3"), 3, nil)
+		if n, err := k.Step(0, 10); n != 3 || err != nil {
+			t.Fatal(n, err)
+		}
+		e := must(k.Seal(0))
+		if got := outs(e.Records); got != "out k1@1, out klate-fail@2, out kfail@3, app-counts-changelog k2@0" || k.Stats().Skipped != 2 {
+			t.Error(got, k.Stats())
+		}
+	})
 	t.Run("a flush that fails", func(t *testing.T) {
 		f := &fake{t: t, flush: func(c *flow.Ctx) { c.Fail(1, errFake) }}
 		k := f.start(nil, "a")
