@@ -33,6 +33,7 @@ type worker struct {
 	err     error
 	stopped bool
 
+	turn     int // records that a task takes before the next one has its turn
 	lastCare int64
 	choked   bool // over the memory budget, with a commit under way that will make room
 	flying   int64
@@ -53,7 +54,7 @@ type taken struct {
 const recordCost = 200
 
 func newWorker(n *Node, index int, producer cluster.Producer) *worker {
-	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan commit.Action, 1), producer: producer}
+	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan commit.Action, 1), producer: producer, turn: 64}
 	w.begin()
 	return w
 }
@@ -66,9 +67,22 @@ func (w *worker) begin() {
 	w.choked, w.flying, w.err = false, 0, nil
 }
 
-// stepMost is how many records a task takes before the next one has its turn: enough to amortise a look at the clock and
-// the mailbox, little enough that neither waits long.
-const stepMost = 1024
+// A turn is so many records that it takes about turnTime: long enough to amortise a look at the clock and the mailbox,
+// short enough that a commit, a query and the other tasks need not wait for functions that are slow.
+const (
+	turnTime = 5 // ms
+	turnMost = 4096
+)
+
+// adapt finds the size of a turn from how long one took.
+func (w *worker) adapt(took int64) {
+	switch {
+	case took > turnTime:
+		w.turn = max(w.turn/2, 1)
+	case took < turnTime/2:
+		w.turn = min(w.turn*2, turnMost)
+	}
+}
 
 func (w *worker) run() {
 	timer := time.NewTimer(time.Hour)
@@ -130,6 +144,11 @@ func (w *worker) step(now int64) (worked bool) {
 			continue
 		}
 		n, err := w.stepTask(h, now)
+		if n == w.turn {
+			at := w.n.millis()
+			w.adapt(at - now)
+			now = at
+		}
 		records := h.task.Take()
 		switch {
 		case len(records) > 0:
@@ -157,10 +176,10 @@ func (w *worker) step(now int64) (worked bool) {
 
 func (w *worker) stepTask(h *hosted, now int64) (int, error) {
 	if len(h.sub.Globals) > 0 {
-		w.n.globalLock.RLock()
-		defer w.n.globalLock.RUnlock()
+		w.n.globalLock.Lock()
+		defer w.n.globalLock.Unlock()
 	}
-	return h.task.Step(now, stepMost)
+	return h.task.Step(now, w.turn)
 }
 
 // failedStep: a record failed. Either it is left out, and what it changed is taken back together with the rest of the
@@ -347,16 +366,16 @@ func (w *worker) courierRun(ctx context.Context) {
 
 func (w *worker) sealTask(h *hosted, now int64) (*task.Epoch, error) {
 	if len(h.sub.Globals) > 0 {
-		w.n.globalLock.RLock()
-		defer w.n.globalLock.RUnlock()
+		w.n.globalLock.Lock()
+		defer w.n.globalLock.Unlock()
 	}
 	return h.task.Seal(now)
 }
 
 func (w *worker) undoTask(h *hosted, epoch uint32) (map[string]int64, error) {
 	if len(h.sub.Globals) > 0 {
-		w.n.globalLock.RLock()
-		defer w.n.globalLock.RUnlock()
+		w.n.globalLock.Lock()
+		defer w.n.globalLock.Unlock()
 	}
 	return h.task.Undo(epoch)
 }
