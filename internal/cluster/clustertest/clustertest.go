@@ -312,7 +312,7 @@ func (p *process) Poll(ctx context.Context) (cluster.Fetched, error) { return p.
 
 func (e *env) member(c cluster.Cluster, instance string, subs []assign.Subtopology) *process {
 	e.Helper()
-	m, err := c.Member(cluster.MemberConfig{Group: e.name, Instance: instance, Subtopologies: subs, Endpoint: "host-" + instance})
+	m, err := c.Member(cluster.MemberConfig{Group: e.name, Instance: instance, Subtopologies: subs, Endpoint: "host-" + instance, SessionTimeout: 6 * time.Second})
 	e.must(err)
 	e.Cleanup(m.Close)
 	return &process{Member: m, source: &source{got: map[cluster.TP][]string{}}, c: c, e: e, owned: map[cluster.TP]bool{}}

@@ -254,7 +254,7 @@ func restartOfMany(e *env) {
 // settle polls until nothing has happened in the group for a while.
 func (e *env) settle(ps ...*process) {
 	e.Helper()
-	for n, quiet := -1, 0; quiet < 12; quiet++ {
+	for n, quiet := -1, 0; quiet < 8; quiet++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		e.must(steps(ps...)(ctx))
 		cancel()

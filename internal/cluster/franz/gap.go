@@ -99,21 +99,20 @@ func (f *fetcher) nothingUpTo(ctx context.Context, tp cluster.TP, at int64) int6
 	if err != nil {
 		return at
 	}
-	for _, rt := range resp.(*kmsg.FetchResponse).Topics {
-		for i := range rt.Partitions {
-			got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-				KeepControlRecords: true, Offset: at, IsolationLevel: kgo.ReadCommitted(), Topic: tp.Topic, Partition: tp.Partition,
-			}, &rt.Partitions[i], kgo.DefaultDecompressor(), nil)
-			if got.Err != nil {
-				return at
-			}
-			if data := slices.IndexFunc(got.Records, func(r *kgo.Record) bool { return !r.Attrs.IsControl() }); data >= 0 {
-				return got.Records[data].Offset
-			}
-			return next
-		}
+	topics := resp.(*kmsg.FetchResponse).Topics
+	if len(topics) != 1 || len(topics[0].Partitions) != 1 {
+		return at
 	}
-	return at
+	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		KeepControlRecords: true, Offset: at, IsolationLevel: kgo.ReadCommitted(), Topic: tp.Topic, Partition: tp.Partition,
+	}, &topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	if got.Err != nil {
+		return at
+	}
+	if data := slices.IndexFunc(got.Records, func(r *kgo.Record) bool { return !r.Attrs.IsControl() }); data >= 0 {
+		return got.Records[data].Offset
+	}
+	return next
 }
 
 func (c *Cluster) topicID(ctx context.Context, topic string) (id [16]byte, err error) {

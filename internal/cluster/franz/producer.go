@@ -17,8 +17,10 @@ import (
 type producer struct {
 	c   *Cluster
 	cfg cluster.ProducerConfig
-	cl  *kgo.Client // nil before the first Init
+	cl  *kgo.Client // nil before the first Init, and after one that failed half-way
 	txn txn
+
+	known bool // txn.id and txn.epoch are ours
 
 	slabs slabs
 

@@ -31,7 +31,7 @@ type txn struct {
 }
 
 func (p *producer) Init(ctx context.Context) error {
-	if p.cl == nil || p.cfg.TransactionalID == "" {
+	if p.cfg.TransactionalID == "" || !p.known {
 		return p.renew(ctx)
 	}
 	return p.reset(ctx)
@@ -41,7 +41,9 @@ func (p *producer) Init(ctx context.Context) error {
 func (p *producer) reset(ctx context.Context) error {
 	// Nothing of the old epoch counts any more; its answers need not be waited for.
 	p.txn.open, p.txn.broken = false, true
-	p.cl.UnsafeAbortBufferedRecords()
+	if p.cl != nil {
+		p.cl.UnsafeAbortBufferedRecords()
+	}
 	if err := p.prove(ctx); err != nil {
 		return err
 	}
@@ -115,7 +117,7 @@ func (p *producer) renew(ctx context.Context) error {
 			return wrap(err, "initialising %s", p.name())
 		}
 	}
-	p.cl, p.txn = cl, txn{v2: v2, id: id, epoch: epoch}
+	p.cl, p.known, p.txn = cl, true, txn{v2: v2, id: id, epoch: epoch}
 	p.forget()
 	return nil
 }
