@@ -112,6 +112,9 @@ func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
 			rt.ErrorCode = kerr.UnknownTopicID.Code
 		case t == nil:
 			rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		case t.internal():
+			rt.Topic, rt.TopicID, rt.ErrorCode = &t.name, t.id, kerr.InvalidRequest.Code
+			rt.ErrorMessage = ptr("topic " + t.name + " is internal and cannot be deleted")
 		default:
 			rt.Topic, rt.TopicID = &t.name, t.id
 			if f := b.deleteTopic(t); f != nil {
@@ -120,7 +123,7 @@ func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
 				rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			}
 		}
-		if rt.ErrorCode != 0 {
+		if rt.ErrorCode != 0 && rt.ErrorMessage == nil {
 			rt.ErrorMessage = ptr(fmt.Sprintf("topic %s does not exist", topicText(name, id)))
 		}
 		resp.Topics = append(resp.Topics, rt)

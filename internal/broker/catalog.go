@@ -52,6 +52,24 @@ type catalog struct {
 	last    atomic.Pointer[future] // of the last change
 }
 
+// The topics in which Kafka keeps what we keep as keyed records. They exist, empty, because tools and clients expect them.
+const (
+	offsetsTopic      = "__consumer_offsets"
+	transactionsTopic = "__transaction_state"
+)
+
+// internal says whether clients may not write to a topic.
+func (t *topic) internal() bool { return t.name == offsetsTopic || t.name == transactionsTopic }
+
+// ensure makes an internal topic if it is missing. It returns the write to wait for, if there is one.
+func (c *catalog) ensure(name string) *future {
+	if c.topic(name) != nil {
+		return nil
+	}
+	_, f, _ := c.create(name, 1, map[string]string{"cleanup.policy": "compact"}, false)
+	return f
+}
+
 const topicVersion = 1
 
 // topicRecord is a topic as it is stored.

@@ -63,8 +63,11 @@ type reply struct {
 	none bool
 }
 
-// after answers once f is durable.
+// after answers once f is durable; at once if f is nil or already is.
 func after(f *future, resp kmsg.Response) reply {
+	if f == nil || f.ok() {
+		return answer(resp)
+	}
 	return reply{wait: func(ctx context.Context) kmsg.Response {
 		if !f.wait(ctx) {
 			return nil

@@ -16,6 +16,16 @@ func (f *future) set(err error) {
 	close(f.done)
 }
 
+// ok reports whether the write is durable already.
+func (f *future) ok() bool {
+	select {
+	case <-f.done:
+		return f.err == nil
+	default:
+		return false
+	}
+}
+
 // wait waits for the write and reports whether it is durable; false too if ctx ends first. A nil future is no write.
 func (f *future) wait(ctx context.Context) bool {
 	if f == nil {

@@ -134,7 +134,7 @@ func (b *Broker) heartbeat(_ *request, q *kmsg.HeartbeatRequest) reply {
 		resp.ErrorCode = kerr.UnknownMemberID.Code
 	default:
 		resp.ErrorCode = code(g.classic.Heartbeat(b.cfg.Now(), q.MemberID, deref(q.InstanceID), q.Generation))
-		b.alarms.set(g.alarm, g.classic.Deadline())
+		b.groups.settle(g)
 		g.mu.Unlock()
 	}
 	return answer(resp)
@@ -150,6 +150,7 @@ func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
 		}
 	}
 	errs := make([]error, len(leaving))
+	var left *future
 	switch g := b.groups.lock(q.Group, false); {
 	case q.Group == "":
 		resp.ErrorCode = kerr.InvalidGroupID.Code
@@ -162,18 +163,19 @@ func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
 		var e group.Effects
 		errs, e = g.classic.Leave(b.cfg.Now(), leaving)
 		b.groups.apply(g, e)
+		left = g.last
 		g.mu.Unlock()
 	}
 	if q.Version < 3 {
 		resp.ErrorCode = code(errs[0])
-		return answer(resp)
+		return after(left, resp)
 	}
 	for i, l := range leaving {
 		rm := kmsg.NewLeaveGroupResponseMember()
 		rm.MemberID, rm.InstanceID, rm.ErrorCode = l.MemberID, q.Members[i].InstanceID, code(errs[i])
 		resp.Members = append(resp.Members, rm)
 	}
-	return answer(resp)
+	return after(left, resp)
 }
 
 func (b *Broker) describeGroups(_ *request, q *kmsg.DescribeGroupsRequest) reply {
@@ -311,7 +313,7 @@ func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
 	} else {
 		defer g.mu.Unlock()
 		refused = g.classic.ValidateCommit(b.cfg.Now(), group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation})
-		b.alarms.set(g.alarm, g.classic.Deadline())
+		b.groups.settle(g)
 	}
 	var puts []log.Put
 	for _, qt := range q.Topics {

@@ -156,10 +156,13 @@ func (c *groups) restore(now time.Time) error {
 		}
 	}
 	for _, g := range c.all() {
-		c.b.alarms.set(g.alarm, g.classic.Deadline())
+		c.settle(g)
 	}
 	return nil
 }
+
+// settle does what every step of a group's members ends with.
+func (c *groups) settle(g *consumers) { c.apply(g, group.Effects{}) }
 
 // groupKey is the key of a group's record, as far as its kind has the parts.
 type groupKey struct {
@@ -208,8 +211,8 @@ func parseGroupKey(kind byte, key string) (groupKey, error) {
 	return k, nil
 }
 
-func (g *consumers) put() log.Put {
-	return log.Put{Kind: kindGroup, Key: g.id, Value: g.classic.Marshal()}
+func (g *consumers) put(record []byte) log.Put {
+	return log.Put{Kind: kindGroup, Key: g.id, Value: record}
 }
 
 // offsetPut stores a committed offset, or a pending one of a producer; nil deletes it.
@@ -233,18 +236,20 @@ func (c *groups) submit(g *consumers, wait log.Wait, puts []log.Put, then func(e
 	return f
 }
 
-// apply does what a step of the group asks for.
+// apply does what a step of the group asks for: it stores what has changed, sends the answers once that is written, and
+// sets the alarm for the next step that time brings.
 func (c *groups) apply(g *consumers, e group.Effects) {
-	if e.Persist {
-		c.submit(g, log.WaitSync, []log.Put{g.put()}, func(err error) {
-			for _, answer := range e.Answers {
-				answer(err)
-			}
-		})
-	} else {
+	send := func(err error) {
 		for _, answer := range e.Answers {
-			answer(nil)
+			answer(err)
 		}
+	}
+	if e.Persist {
+		c.submit(g, log.WaitSync, []log.Put{g.put(g.classic.Marshal())}, send)
+	} else if record, ok := g.classic.Unsaved(); ok {
+		c.submit(g, log.WaitNone, []log.Put{g.put(record)}, send)
+	} else {
+		send(nil)
 	}
 	c.b.alarms.set(g.alarm, g.classic.Deadline())
 }

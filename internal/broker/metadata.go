@@ -67,7 +67,7 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 
 	add := func(t *topic) {
 		mt := kmsg.NewMetadataResponseTopic()
-		mt.Topic, mt.TopicID = &t.name, t.id
+		mt.Topic, mt.TopicID, mt.IsInternal = &t.name, t.id, t.internal()
 		if q.IncludeTopicAuthorizedOperations {
 			mt.AuthorizedOperations = allTopicOperations
 		}
@@ -163,12 +163,19 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 	if q.CoordinatorType != 0 && q.CoordinatorType != 1 {
 		failure = kerr.InvalidRequest
 	}
+	var made *future
+	switch q.CoordinatorType {
+	case 0:
+		made = b.catalog.ensure(offsetsTopic)
+	case 1:
+		made = b.catalog.ensure(transactionsTopic)
+	}
 	if q.Version < 4 {
 		resp.NodeID, resp.Host, resp.Port = nodeID, host, port
 		if failure != nil {
 			resp.NodeID, resp.Host, resp.Port, resp.ErrorCode = -1, "", -1, failure.Code
 		}
-		return answer(resp)
+		return after(made, resp)
 	}
 	for _, key := range q.CoordinatorKeys {
 		c := kmsg.NewFindCoordinatorResponseCoordinator()
@@ -178,7 +185,7 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 		}
 		resp.Coordinators = append(resp.Coordinators, c)
 	}
-	return answer(resp)
+	return after(made, resp)
 }
 
 func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartitionsRequest) reply {
@@ -227,7 +234,7 @@ func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartit
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name}
 			break
 		}
-		rt.TopicID = t.id
+		rt.TopicID, rt.IsInternal = t.id, t.internal()
 		for p := first; int(p) < len(t.partitions) && left > 0; p++ {
 			rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 			rp.Partition, rp.LeaderID, rp.LeaderEpoch = p, nodeID, t.partitions[p].LeaderEpoch()

@@ -102,6 +102,10 @@ func (b *Broker) producing(q *kmsg.ProduceRequest) *producing {
 				rp.ErrorCode = unknown.Code
 				continue
 			}
+			if t.internal() {
+				rp.ErrorCode = kerr.InvalidTopicException.Code
+				continue
+			}
 			p.appends = append(p.appends, log.Append{Partition: part, Batch: qp.Records, Version: q.Version, TV2: q.Version >= 12})
 			p.targets = append(p.targets, rp)
 			p.owners = append(p.owners, txn.Partition{Topic: t.id, Partition: qp.Partition})

@@ -78,9 +78,21 @@ type member struct {
 	protocols      []Protocol
 	assignment     []byte
 	isNew          bool // has not been part of a generation yet
-	joining        func(JoinResult)
-	syncing        func(SyncResult)
-	deadline       time.Time
+	// unproven counts the restarts since the member last showed that it lives.
+	unproven int
+	joining  func(JoinResult)
+	syncing  func(SyncResult)
+	deadline time.Time
+}
+
+// invitation is an id that was given to a client with MEMBER_ID_REQUIRED, or that had joined a generation which was not
+// complete when the broker stopped.
+type invitation struct {
+	instance string
+	local    bool
+	session  time.Duration
+	deadline time.Time
+	unproven int
 }
 
 func (m *member) metadata(protocol string) []byte {
@@ -114,8 +126,8 @@ type Classic struct {
 	leader          string
 	members         []*member // in order of joining
 	static          map[string]string
-	// pending holds the ids given out with MEMBER_ID_REQUIRED, and when they expire.
-	pending map[string]time.Time
+	// invited are the ids that were given out and may join.
+	invited map[string]*invitation
 	// unsynced are the members of this generation that have not asked for their assignment.
 	unsynced map[string]bool
 
@@ -124,11 +136,14 @@ type Classic struct {
 	// An initial rebalance is prolonged while members arrive, within what is left.
 	initialDelay, initialLeft time.Duration
 	newMemberAdded            bool
+	// stored is the last generation that was stored; unsaved says that what has happened since is not.
+	stored  *record
+	unsaved bool
 }
 
 // NewClassic returns an empty group.
 func NewClassic(id string, l Limits, now time.Time) *Classic {
-	return &Classic{id: id, limits: l, since: now, static: map[string]string{}, pending: map[string]time.Time{}, unsynced: map[string]bool{}}
+	return &Classic{id: id, limits: l, since: now, static: map[string]string{}, invited: map[string]*invitation{}, unsynced: map[string]bool{}, stored: &record{Version: recordVersion}}
 }
 
 // State returns the group's state and since when it is in it.
@@ -151,6 +166,7 @@ func (g *Classic) member(id string) *member {
 
 func (g *Classic) transition(now time.Time, to State) {
 	g.previous, g.state, g.since = g.state, to, now
+	g.unsaved = true
 }
 
 // validate checks that a request comes from a current member.
@@ -209,6 +225,19 @@ func (g *Classic) selectProtocol() string {
 	return best
 }
 
+// alive notes a sign of life of a member and starts its session anew.
+func (g *Classic) alive(now time.Time, m *member) {
+	m.deadline = now.Add(m.session)
+	g.proven(m)
+}
+
+func (g *Classic) proven(m *member) {
+	if m.unproven > 0 {
+		m.unproven = 0
+		g.unsaved = true
+	}
+}
+
 func (g *Classic) awaitingJoin() int {
 	n := 0
 	for _, m := range g.members {
@@ -219,7 +248,7 @@ func (g *Classic) awaitingJoin() int {
 	return n
 }
 
-func (g *Classic) allJoined() bool { return g.awaitingJoin() == len(g.members) && len(g.pending) == 0 }
+func (g *Classic) allJoined() bool { return g.awaitingJoin() == len(g.members) && len(g.invited) == 0 }
 
 func (g *Classic) rebalanceTimeout() time.Duration {
 	var d time.Duration
@@ -237,12 +266,14 @@ func (g *Classic) add(m *member) {
 	if m.instance != "" {
 		g.static[m.instance] = m.id
 	}
-	delete(g.pending, m.id)
+	delete(g.invited, m.id)
+	g.unsaved = true
 }
 
-// remove takes a member, or a pending id, out of the group.
+// remove takes a member, or an invitation, out of the group.
 func (g *Classic) remove(id string) {
-	delete(g.pending, id)
+	g.unsaved = true
+	delete(g.invited, id)
 	delete(g.unsynced, id)
 	i := slices.IndexFunc(g.members, func(m *member) bool { return m.id == id })
 	if i < 0 {

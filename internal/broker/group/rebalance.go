@@ -168,8 +168,8 @@ func (g *Classic) Deadline() time.Time {
 			earliest(m.deadline)
 		}
 	}
-	for _, t := range g.pending { //lint:ordered the earliest of all
-		earliest(t)
+	for _, i := range g.invited { //lint:ordered the earliest of all
+		earliest(i.deadline)
 	}
 	return d
 }
@@ -180,10 +180,10 @@ func (g *Classic) Tick(now time.Time) Effects {
 	due := func(t time.Time) bool { return !t.IsZero() && !t.After(now) }
 
 	gone, goneIDs := false, false
-	for id, t := range g.pending { //lint:ordered it only deletes
-		if due(t) {
-			delete(g.pending, id)
-			goneIDs = true
+	for id, i := range g.invited { //lint:ordered it only deletes
+		if due(i.deadline) {
+			delete(g.invited, id)
+			g.unsaved, goneIDs = true, true
 		}
 	}
 	for i := len(g.members) - 1; i >= 0; i-- {

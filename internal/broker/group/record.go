@@ -3,13 +3,16 @@ package group
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
 // recordVersion is the format of a stored group. A reader that finds another one refuses it.
 const recordVersion = 1
 
-// record is a group as it is stored: what must survive a restart so that members go on as if nothing had happened.
+// record is a group as it is stored: the last generation whose members got their assignments, and what was under way to
+// the next one. Members go on after a restart as if nothing had happened.
 type record struct {
 	Version      int            `json:"v"`
 	Generation   int32          `json:"generation"`
@@ -18,6 +21,11 @@ type record struct {
 	Leader       string         `json:"leader,omitempty"`
 	Since        int64          `json:"since"` // ms since 1970
 	Members      []memberRecord `json:"members,omitempty"`
+	// Rebalancing says that a rebalance was under way, Next which number it had given out.
+	Rebalancing bool  `json:"rebalancing,omitempty"`
+	Next        int32 `json:"next,omitempty"`
+	// Invited are ids in use that the generation does not have.
+	Invited []invitationRecord `json:"invited,omitempty"`
 }
 
 type memberRecord struct {
@@ -30,21 +38,37 @@ type memberRecord struct {
 	RebalMs    int64      `json:"rebalance"`
 	Protocols  []Protocol `json:"protocols"`
 	Assignment []byte     `json:"assignment,omitempty"`
+	// Unproven counts the restarts since the member last showed that it lives.
+	Unproven int `json:"unproven,omitempty"`
 }
 
-// Marshal returns the group's record.
-func (g *Classic) Marshal() []byte {
-	r := record{
-		Version: recordVersion, Generation: g.generation, ProtocolType: g.protocolType, Protocol: g.protocol,
-		Leader: g.leader, Since: g.since.UnixMilli(),
+type invitationRecord struct {
+	ID        string `json:"id"`
+	Instance  string `json:"instance,omitempty"`
+	Local     bool   `json:"local,omitempty"`
+	SessionMs int64  `json:"session"`
+	Unproven  int    `json:"unproven,omitempty"`
+}
+
+func (r *record) member(id string) *memberRecord {
+	for i := range r.Members {
+		if r.Members[i].ID == id {
+			return &r.Members[i]
+		}
 	}
-	for _, m := range g.members {
-		r.Members = append(r.Members, memberRecord{
-			ID: m.id, Instance: m.instance, ClientID: m.clientID, Host: m.host, Local: m.local,
-			SessionMs: m.session.Milliseconds(), RebalMs: m.rebalance.Milliseconds(),
-			Protocols: m.protocols, Assignment: m.assignment,
-		})
+	return nil
+}
+
+func (r *record) rename(from, to string) {
+	if m := r.member(from); m != nil {
+		m.ID = to
 	}
+	if r.Leader == from {
+		r.Leader = to
+	}
+}
+
+func (r *record) marshal() []byte {
 	b, err := json.Marshal(r)
 	if err != nil {
 		panic("group: " + err.Error()) // strings, numbers and bytes always marshal
@@ -52,46 +76,112 @@ func (g *Classic) Marshal() []byte {
 	return b
 }
 
-// RestoreClassic returns the group of a record. Members go on in their generation, with a fresh session each, except those that
-// lived in the broker's process: if some are gone, the others rebalance.
+// Marshal returns the record of a generation that is complete: all members have assignments, or there are none.
+func (g *Classic) Marshal() []byte {
+	r := &record{
+		Version: recordVersion, Generation: g.generation, ProtocolType: g.protocolType, Protocol: g.protocol,
+		Leader: g.leader, Since: g.since.UnixMilli(),
+	}
+	for _, m := range g.members {
+		r.Members = append(r.Members, memberRecord{
+			ID: m.id, Instance: m.instance, ClientID: m.clientID, Host: m.host, Local: m.local,
+			SessionMs: m.session.Milliseconds(), RebalMs: m.rebalance.Milliseconds(),
+			Protocols: m.protocols, Assignment: m.assignment, Unproven: m.unproven,
+		})
+	}
+	g.stored = r
+	g.note()
+	return r.marshal()
+}
+
+// note brings the stored generation up to date: who of it is left and lives, and what is under way.
+func (g *Classic) note() {
+	g.unsaved = false
+	r := g.stored
+	r.Members = slices.DeleteFunc(r.Members, func(mr memberRecord) bool { return g.member(mr.ID) == nil })
+	r.Rebalancing = g.state == PreparingRebalance || g.state == CompletingRebalance
+	r.Next = g.generation
+	r.Invited = nil
+	for _, m := range g.members {
+		if mr := r.member(m.id); mr != nil {
+			mr.Unproven = m.unproven
+			continue
+		}
+		r.Invited = append(r.Invited, invitationRecord{m.id, m.instance, m.local, m.session.Milliseconds(), m.unproven})
+	}
+	for _, id := range slices.Sorted(maps.Keys(g.invited)) {
+		i := g.invited[id]
+		r.Invited = append(r.Invited, invitationRecord{id, i.instance, i.local, i.session.Milliseconds(), i.unproven})
+	}
+}
+
+// Unsaved returns the group's record if it has changed in a way that need not be durable: who is here and what is under
+// way, around the last generation that was stored.
+func (g *Classic) Unsaved() ([]byte, bool) {
+	if !g.unsaved || g.state == Dead {
+		return nil, false
+	}
+	g.note()
+	return g.stored.marshal(), true
+}
+
+// RestoreClassic returns the group of a record, to be stored again: it counts restarts. Members go on in their generation
+// with a fresh session each, except those that lived in the broker's process: if some are gone, the others rebalance. A
+// member that has not been heard of since the restart before gets a quarter of it, and so on: it must not live for
+// ever because the broker dies more often than sessions end.
 func RestoreClassic(id string, l Limits, now time.Time, b []byte) (*Classic, error) {
-	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
+	r := new(record)
+	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("group %q: %w", id, err)
 	}
 	if r.Version != recordVersion {
 		return nil, fmt.Errorf("group %q: its record has format %d, this version of Moldau reads format %d", id, r.Version, recordVersion)
 	}
 	g := NewClassic(id, l, time.UnixMilli(r.Since))
-	g.generation, g.protocolType, g.protocol, g.leader = r.Generation, r.ProtocolType, r.Protocol, r.Leader
-	gone := 0
+	g.stored = r
+	g.generation, g.protocolType, g.protocol, g.leader = max(r.Generation, r.Next), r.ProtocolType, r.Protocol, r.Leader
+	local := 0
+	session := func(ms int64, unproven int) (time.Duration, time.Time) {
+		s := time.Duration(ms) * time.Millisecond
+		return s, now.Add(s >> min(2*unproven, 16))
+	}
 	for _, mr := range r.Members {
 		if mr.Local {
-			gone++
+			local++
 			continue
 		}
-		g.add(&member{
+		m := &member{
 			id: mr.ID, instance: mr.Instance, clientID: mr.ClientID, host: mr.Host,
-			session: time.Duration(mr.SessionMs) * time.Millisecond, rebalance: time.Duration(mr.RebalMs) * time.Millisecond,
-			protocols: mr.Protocols, assignment: mr.Assignment,
-			deadline: now.Add(time.Duration(mr.SessionMs) * time.Millisecond),
-		})
+			rebalance: time.Duration(mr.RebalMs) * time.Millisecond,
+			protocols: mr.Protocols, assignment: mr.Assignment, unproven: mr.Unproven + 1,
+		}
+		m.session, m.deadline = session(mr.SessionMs, mr.Unproven)
+		g.add(m)
+	}
+	for _, ir := range r.Invited {
+		if !ir.Local {
+			i := &invitation{instance: ir.Instance, unproven: ir.Unproven + 1}
+			i.session, i.deadline = session(ir.SessionMs, ir.Unproven)
+			g.invited[ir.ID] = i
+		}
 	}
 	switch {
-	case len(r.Members) == 0:
 	case len(g.members) == 0:
-		g.protocol, g.leader, g.since = "", "", now
-		g.generation++ // what the lost members still send from the old generation is refused
+		if local > 0 {
+			g.generation++ // what the lost members still send from the old generation is refused
+			g.since = now
+		}
+		g.protocol, g.leader = "", ""
 	default:
 		if g.member(g.leader) == nil {
 			g.leader = g.members[0].id
 		}
 		g.state = Stable
-		if gone > 0 {
-			var e Effects
-			g.prepare(now, &e)
+		if r.Rebalancing || local > 0 {
+			g.prepare(now, new(Effects))
 		}
 	}
+	g.unsaved = true
 	return g, nil
 }
 

@@ -67,14 +67,15 @@ func (g *Classic) Join(now time.Time, r JoinRequest) Effects {
 		case r.InstanceID != "" && exists:
 			g.replaceStatic(now, g.member(old), r, &e)
 		case r.InstanceID == "" && r.RequireKnownID:
-			g.pending[r.NewMemberID] = now.Add(r.SessionTimeout)
+			g.invited[r.NewMemberID] = &invitation{local: r.Local, session: r.SessionTimeout, deadline: now.Add(r.SessionTimeout)}
+			g.unsaved = true
 			return fail(kerr.MemberIDRequired, r.NewMemberID)
 		default:
 			g.addMember(now, r.NewMemberID, r, &e)
 		}
 		return e
 	}
-	if _, ok := g.pending[r.MemberID]; ok && r.InstanceID == "" {
+	if i := g.invited[r.MemberID]; i != nil && i.instance == r.InstanceID {
 		g.addMember(now, r.MemberID, r, &e)
 		return e
 	}
@@ -90,6 +91,7 @@ func (g *Classic) Join(now time.Time, r JoinRequest) Effects {
 		if !m.matches(r.Protocols) || g.state == Stable && g.leader == m.id {
 			g.updateMember(now, m, r, &e)
 		} else {
+			g.alive(now, m)
 			e.join(r.Reply, g.joined(m.id, g.leader, false))
 		}
 	default:
@@ -137,6 +139,7 @@ func (g *Classic) updateMember(now time.Time, m *member, r JoinRequest, e *Effec
 func (g *Classic) refresh(m *member, r JoinRequest, e *Effects) {
 	m.protocols, m.rebalance, m.session = r.Protocols, r.RebalanceTimeout, r.SessionTimeout
 	m.clientID, m.host, m.local = r.ClientID, r.Host, r.Local
+	g.proven(m)
 	if m.joining != nil {
 		// The member's earlier request lost its connection: its answer goes nowhere, but it must come.
 		e.join(m.joining, JoinResult{Err: kerr.RebalanceInProgress, MemberID: m.id, Generation: -1})
@@ -160,6 +163,8 @@ func (g *Classic) replaceStatic(now time.Time, m *member, r JoinRequest, e *Effe
 	if g.leader == m.id {
 		g.leader = r.NewMemberID
 	}
+	g.stored.rename(m.id, r.NewMemberID)
+	g.unsaved = true
 	m.id, m.isNew = r.NewMemberID, false
 	g.static[m.instance] = m.id
 	g.refresh(m, r, e)
@@ -215,6 +220,10 @@ func (g *Classic) Sync(now time.Time, r SyncRequest) Effects {
 	if g.state == Dead {
 		return fail(kerr.CoordinatorNotAvailable)
 	}
+	if g.invited[r.MemberID] != nil {
+		// It had joined when the broker stopped; the generation it joined never came to be.
+		return fail(kerr.RebalanceInProgress)
+	}
 	if err := g.validate(r.MemberID, r.InstanceID); err != nil {
 		return fail(err)
 	}
@@ -245,7 +254,7 @@ func (g *Classic) Sync(now time.Time, r SyncRequest) Effects {
 		e.Persist = true
 	case Stable:
 		delete(g.unsynced, m.id)
-		m.deadline = now.Add(m.session)
+		g.alive(now, m)
 		e.sync(r.Reply, g.synced(m))
 	default:
 		return fail(kerr.UnknownMemberID)
@@ -262,14 +271,17 @@ func (g *Classic) Heartbeat(now time.Time, id, instance string, generation int32
 	if g.state == Dead {
 		return kerr.CoordinatorNotAvailable
 	}
+	if i := g.invited[id]; i != nil {
+		i.deadline, i.unproven = now.Add(i.session), 0
+		return kerr.RebalanceInProgress // see Sync
+	}
 	if err := g.validate(id, instance); err != nil {
 		return err
 	}
 	if generation != g.generation {
 		return kerr.IllegalGeneration
 	}
-	m := g.member(id)
-	m.deadline = now.Add(m.session)
+	g.alive(now, g.member(id))
 	if g.state == PreparingRebalance {
 		return kerr.RebalanceInProgress
 	}
@@ -285,7 +297,7 @@ func (g *Classic) Leave(now time.Time, leaving []Leaving) ([]error, Effects) {
 	errs := make([]error, len(leaving))
 	left, leftIDs := false, false
 	for i, l := range leaving {
-		_, pending := g.pending[l.MemberID]
+		_, invited := g.invited[l.MemberID]
 		switch {
 		case g.state == Dead:
 			errs[i] = kerr.CoordinatorNotAvailable
@@ -297,8 +309,8 @@ func (g *Classic) Leave(now time.Time, leaving []Leaving) ([]error, Effects) {
 			}
 			g.drop(g.member(id), &e)
 			left = true
-		case pending:
-			delete(g.pending, l.MemberID)
+		case invited:
+			g.remove(l.MemberID)
 			leftIDs = true
 		default:
 			if errs[i] = g.validate(l.MemberID, l.InstanceID); errs[i] == nil {
@@ -348,7 +360,7 @@ func (g *Classic) ValidateCommit(now time.Time, c Commit) error {
 		return kerr.RebalanceInProgress
 	}
 	if m := g.member(c.MemberID); m != nil && !c.Transactional {
-		m.deadline = now.Add(m.session)
+		g.alive(now, m)
 	}
 	return nil
 }
@@ -377,7 +389,7 @@ func (g *Classic) Abandon(now time.Time) Effects {
 		}
 	}
 	g.members = nil
-	clear(g.pending)
+	clear(g.invited)
 	clear(g.unsynced)
 	g.transition(now, Dead)
 	return e
