@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
 	"github.com/moldau/moldau"
 	"github.com/moldau/moldau/serde"
@@ -22,8 +21,6 @@ import (
 	"github.com/moldau/moldau/stream"
 	"github.com/moldau/moldau/topology"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The data dictionary of the test's application.
 var (
