@@ -39,6 +39,11 @@ func (s *KStream[K, V]) LeftJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], k
 	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), left: plain[K](j)})}
 }
 
+// TryJoinGlobal is JoinGlobal with the record, and a function that may fail.
+func (s *KStream[K, V]) TryJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(Record[K, V], GV) (R, error)) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), inner: full(j)})}
+}
+
 // TryLeftJoinGlobal is LeftJoinGlobal with the record, and a function that may fail.
 func (s *KStream[K, V]) TryLeftJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(Record[K, V], *GV) (R, error)) *KStream[K, R] {
 	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), left: full(j)})}

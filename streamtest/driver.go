@@ -27,7 +27,12 @@ type Driver struct {
 	tasks    []*running
 	globals  map[string]flow.Store
 	disks    map[task.ID]*tier.Mem
-	err      error
+	java     struct {
+		queues  []*javaQueue
+		waiting javaHeap
+		arrived []string // topics, in the order in which records appeared
+	}
+	err error
 }
 
 type config struct {
@@ -40,6 +45,7 @@ type config struct {
 	keepErrors  bool
 	warm        bool
 	maxIdle     time.Duration
+	java        bool
 }
 
 // Option changes how a Driver runs.
@@ -67,6 +73,15 @@ func Start(t time.Time) Option { return func(c *config) { c.start = t } }
 func SkipErrors() Option {
 	return func(c *config) { c.policy = func(*task.Error) task.Verdict { return task.Skip } }
 }
+
+// ContinueErrors leaves out what an operator that fails would have given on, as Kafka Streams' LogAndContinue handler does.
+func ContinueErrors() Option {
+	return func(c *config) { c.policy = func(*task.Error) task.Verdict { return task.Continue } }
+}
+
+// JavaOrder runs records of several topics in the order of Kafka Streams' TopologyTestDriver, which takes all sub-topologies for
+// one task: a heap of topics by the time of their first record. It needs topics of one partition.
+func JavaOrder() Option { return func(c *config) { c.java = true } }
 
 // KeepErrors keeps the first error for Err instead of failing the test. Nothing runs after it but Restart.
 func KeepErrors() Option { return func(c *config) { c.keepErrors = true } }
@@ -141,11 +156,21 @@ func (d *Driver) Restart() {
 	d.err = nil
 	d.stopTasks()
 	d.startTasks()
+	d.java.queues, d.java.waiting, d.java.arrived = nil, nil, d.Topics()
 	d.run()
 }
 
 // Topology is what runs.
 func (d *Driver) Topology() *topology.Topology { return d.topology }
+
+// Skipped is how often the error policy had something left out, over all tasks since they were started.
+func (d *Driver) Skipped() int64 {
+	var n int64
+	for _, r := range d.tasks {
+		n += r.task.Stats().Skipped
+	}
+	return n
+}
 
 // Dropped is how many records operators had to leave out, by "node: reason", over all tasks since they were started.
 func (d *Driver) Dropped() map[string]int64 {
@@ -161,6 +186,10 @@ func (d *Driver) Dropped() map[string]int64 {
 // run works until there is nothing left to do.
 func (d *Driver) run() {
 	d.tb.Helper()
+	if d.config.java {
+		d.runJava()
+		return
+	}
 	for again := true; again && d.err == nil; {
 		again = false
 		for _, r := range d.tasks {
@@ -238,6 +267,7 @@ func (d *Driver) commit(r *running) {
 		t := d.topics[o.Topic.Name]
 		p := max(o.Partition, 0)
 		ends[o.Topic.Name] = t.append(p, o)
+		d.java.arrived = append(d.java.arrived, o.Topic.Name)
 	}
 	for name, at := range e.Offsets {
 		d.topics[name].committed[r.task.ID().Partition] = at

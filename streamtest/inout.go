@@ -1,6 +1,7 @@
 package streamtest
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -72,6 +73,7 @@ func (in *Input[K, V]) SendBytes(partition int32, key, value []byte, at ...time.
 func (d *Driver) write(t *memTopic, partition int32, o flow.Out) {
 	d.tb.Helper()
 	next := t.append(partition, o)
+	d.java.arrived = append(d.java.arrived, t.topic.Name)
 	if t.global != nil {
 		d.must(d.globals[t.global.Store.Spec.Name].Restore(t.logs[partition][next-1:], next))
 	}
@@ -123,11 +125,29 @@ func (o *Output[K, V]) All() []stream.Record[K, V] {
 	return all
 }
 
-// Partitions are the records of each partition since the beginning, undecoded.
-func (o *Output[K, V]) Partitions() [][]flow.In {
-	t := o.d.topics[o.topic.Name()]
+// Raw is a record as it lies in a topic.
+type Raw struct {
+	Partition int32
+	Offset    int64
+	Time      time.Time
+	Key       []byte // nil: null
+	Value     []byte // nil: null
+	Headers   []stream.Header
+}
+
+// Raw is all of a topic, undecoded, in the order in which it appeared. Internal topics and changelogs have their full names.
+func (d *Driver) Raw(topic string) []Raw {
+	t := d.topics[topic]
 	if t == nil {
 		return nil
 	}
-	return t.logs
+	var all []Raw
+	for _, at := range t.order {
+		in := t.logs[at.partition][at.offset]
+		all = append(all, Raw{at.partition, at.offset, time.UnixMilli(in.Time).UTC(), in.Key, in.Value, in.Headers})
+	}
+	return all
 }
+
+// Topics are the names of all topics there are, sorted.
+func (d *Driver) Topics() []string { return slices.Sorted(maps.Keys(d.topics)) }

@@ -139,8 +139,8 @@ func (d *Driver) must(err error) {
 	}
 }
 
-// stores are the stores of that name: one per task, or the one of a global table.
-func (d *Driver) stores(name string) []flow.Store {
+// Stores are the untyped stores of that name: one per task, by partition, or the one of a global table.
+func (d *Driver) Stores(name string) []flow.Store {
 	d.tb.Helper()
 	var found []flow.Store
 	for _, r := range d.tasks {

@@ -1,0 +1,423 @@
+package conformance
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/window"
+)
+
+type (
+	record   = stream.Record[text, text]
+	streamOf = *stream.KStream[text, text]
+	group    = *stream.KGroupedStream[text, text]
+	panes    = *stream.TimeWindowedKStream[text, text]
+	ktable   = *stream.KTable[text, text]
+	wkey     = window.Key[text]
+	wtable   = *stream.KTable[wkey, text]
+	global   = *stream.GlobalKTable[text, text]
+	topic    = stream.Topic[text, text]
+)
+
+// strings that may be null
+var nullable = serde.Null[string](serde.String)
+
+// interpreter builds a topology from a spec.
+type interpreter struct {
+	b       *stream.Builder
+	vector  *Vector
+	objects map[string]any
+	rekeyed map[string]bool // streams whose key has changed since they were last partitioned
+	topics  map[string]topic
+	inputs  []string // topics of the events, sorted
+	shared  map[string]state.Handle
+	kinds   map[string]string // store -> kind in the vector
+}
+
+// build makes the vector's topology; what it cannot build is an error.
+func (v *Vector) build(b *stream.Builder) (err error) {
+	in := &interpreter{b: b, vector: v, objects: map[string]any{}, rekeyed: map[string]bool{}, topics: map[string]topic{}, shared: map[string]state.Handle{}}
+	for _, e := range v.Events {
+		if e.Topic != "" && !slices.Contains(in.inputs, e.Topic) {
+			in.inputs = append(in.inputs, e.Topic)
+		}
+	}
+	slices.Sort(in.inputs)
+	defer func() {
+		if p := recover(); p != nil {
+			u, ok := p.(unsupported)
+			if !ok {
+				panic(p)
+			}
+			err = u
+		}
+	}()
+	for _, step := range v.Spec.Steps {
+		made := in.apply(step)
+		if made == nil {
+			continue
+		}
+		in.objects[step.text("id")] = made
+	}
+	return nil
+}
+
+func get[T any](in *interpreter, id string) T {
+	o, ok := in.objects[id].(T)
+	if !ok {
+		panic(unsupported(fmt.Sprintf("%s is a %T", id, in.objects[id])))
+	}
+	return o
+}
+
+func (in *interpreter) stream(step Step, i int) streamOf { return get[streamOf](in, step.in(i)) }
+
+// apply makes one step and notes whether its key has changed.
+func (in *interpreter) apply(step Step) any {
+	id, op := step.text("id"), step.text("op")
+	if step.has("in") {
+		in.rekeyed[id] = in.rekeyed[step.in(0)]
+	}
+	switch op {
+	case "stream":
+		return in.source(step)
+	case "table":
+		return in.b.Table(in.topic(step.text("topic"), step), in.keyValue(step))
+	case "globalTable":
+		return in.b.GlobalTable(in.topic(step.text("topic"), step), in.keyValue(step))
+	case "filter":
+		return in.stream(step, 0).Filter(predicate(step.text("fn")))
+	case "filterNot":
+		return in.stream(step, 0).FilterNot(predicate(step.text("fn")))
+	case "map":
+		in.rekeyed[id] = true
+		key, value := selector(step.text("key")), mapper(step.text("fn"))
+		return in.stream(step, 0).TryMap(func(r record) (record, error) {
+			v, err := value(r.Key, r.Value)
+			return record{Key: key(r.Key, r.Value), Value: v, Time: r.Time, Headers: r.Headers}, err
+		})
+	case "mapValues":
+		f := mapper(step.text("fn"))
+		return in.stream(step, 0).TryMapValues(func(r record) (text, error) { return f(nil, r.Value) })
+	case "mapValuesWithKey":
+		f := mapper(step.text("fn"))
+		return in.stream(step, 0).TryMapValues(func(r record) (text, error) { return f(r.Key, r.Value) })
+	case "flatMap":
+		in.rekeyed[id] = true
+		key, f := selector(step.text("key")), flatMapper(step.text("fn"))
+		return in.stream(step, 0).FlatMap(func(r record, yield func(text, text)) error {
+			for _, part := range f(r.Key, r.Value) {
+				yield(key(r.Key, part), part)
+			}
+			return nil
+		})
+	case "flatMapValues":
+		f := flatMapper(step.text("fn"))
+		return in.stream(step, 0).FlatMapValues(func(v text) []text { return f(nil, v) })
+	case "selectKey":
+		in.rekeyed[id] = true
+		return in.stream(step, 0).SelectKey(selector(step.text("key")))
+	case "peek":
+		return in.stream(step, 0).Peek(func(text, text) {})
+	case "merge":
+		in.rekeyed[id] = in.rekeyed[step.in(0)] || in.rekeyed[step.in(1)]
+		return in.stream(step, 0).Merge(in.stream(step, 1))
+	case "split":
+		in.split(step)
+		return nil
+	case "repartition":
+		in.rekeyed[id] = false
+		return in.stream(step, 0).Repartition(in.through(step.text("name")))
+	case "to":
+		in.to(step)
+		return nil
+	case "toTable":
+		return in.partitioned(step, 0, step.text("name")).ToTable(in.keyValue(step))
+	case "groupByKey":
+		return in.partitioned(step, 0, step.text("name")).GroupByKey()
+	case "groupBy":
+		return in.stream(step, 0).GroupBy(in.through(step.text("name")), selector(step.text("key")))
+	case "windowedBy":
+		return in.windowedBy(step)
+	case "count":
+		return in.count(step)
+	case "reduce":
+		return in.reduce(step)
+	case "aggregate":
+		return in.aggregate(step)
+	case "toStream":
+		return in.toStream(step)
+	case "tableFilter", "tableFilterNot", "tableMapValues":
+		if t, ok := in.objects[step.in(0)].(wtable); ok {
+			return windowedTable(t, step)
+		}
+		return in.derive(step)
+	case "streamTableJoin":
+		return in.streamTableJoin(step)
+	case "streamGlobalJoin":
+		return in.streamGlobalJoin(step)
+	case "process", "processValues":
+		return in.process(step)
+	}
+	panic(unsupported(op))
+}
+
+// topic is the handle of a topic: there is one per name.
+func (in *interpreter) topic(name string, step Step) topic {
+	t, ok := in.topics[name]
+	if !ok {
+		t = stream.NewTopic(name, nullable, nullable)
+		switch step.text("timestamps") {
+		case "value":
+			t = t.Timestamps(func(r record, _ time.Time) time.Time { return time.UnixMilli(embedded(r.Value)) })
+		case "valueOrPartitionTime":
+			t = t.Timestamps(func(r record, last time.Time) time.Time {
+				if at := embedded(r.Value); at >= 0 {
+					return time.UnixMilli(at)
+				}
+				return last
+			})
+		}
+		in.topics[name] = t
+	}
+	return t
+}
+
+func (in *interpreter) source(step Step) streamOf {
+	names := step.texts("topics")
+	if step.has("pattern") {
+		pattern := regexp.MustCompile("^(?:" + step.text("pattern") + ")$")
+		for _, name := range in.inputs {
+			if pattern.MatchString(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	var topics []topic
+	for _, name := range names {
+		topics = append(topics, in.topic(name, step))
+	}
+	return in.b.Stream(topics[0], topics[1:]...)
+}
+
+func (in *interpreter) to(step Step) {
+	from := in.stream(step, 0)
+	if !step.has("topicFn") {
+		from.To(in.topic(step.text("topic"), step))
+		return
+	}
+	name, to := topicOf(step.text("topicFn")), in.topic("dynamic", step)
+	from.ToFunc(func(r record) topic { return to.Named(name(r.Value)) })
+}
+
+func (in *interpreter) split(step Step) {
+	branches := in.stream(step, 0).Split()
+	for _, one := range step.steps("branches") {
+		in.objects[one.text("id")] = branches.When(predicate(one.text("fn")))
+		in.rekeyed[one.text("id")] = in.rekeyed[step.in(0)]
+	}
+	if step.has("default") {
+		in.objects[step.text("default")] = branches.Rest()
+		in.rekeyed[step.text("default")] = in.rekeyed[step.in(0)]
+	}
+}
+
+func (in *interpreter) through(name string) stream.Repartition[text, text] {
+	return stream.NewRepartition(name, nullable, nullable)
+}
+
+// partitioned is an input that lies in partitions by its key: through a topic of that name if need be, as Java does.
+func (in *interpreter) partitioned(step Step, i int, name string) streamOf {
+	from := in.stream(step, i)
+	if in.rekeyed[step.in(i)] {
+		from = from.Repartition(in.through(name))
+	}
+	in.rekeyed[step.text("id")] = false
+	return from
+}
+
+// updates says on the handle when results go on.
+func (in *interpreter) each() bool { return in.vector.Spec.Config.CacheBytes == 0 }
+
+func storeName(step Step) string {
+	if step.has("store") {
+		return step.text("store")
+	}
+	return "unnamed-" + step.text("id")
+}
+
+func (in *interpreter) keyValue(step Step) state.KeyValue[text, text] {
+	if step.has("historyMs") {
+		panic(unsupported("versioned stores"))
+	}
+	h := state.NewKeyValue(storeName(step), nullable, nullable)
+	if in.each() {
+		h = h.EveryUpdate()
+	}
+	return h
+}
+
+func (in *interpreter) counts(step Step) state.KeyValue[text, int64] {
+	if step.has("historyMs") {
+		panic(unsupported("versioned stores"))
+	}
+	h := state.NewKeyValue(storeName(step), nullable, serde.Int64)
+	if in.each() {
+		h = h.EveryUpdate()
+	}
+	return h
+}
+
+func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[text, V] {
+	h := state.NewWindow(storeName(step), nullable, v)
+	if in.each() {
+		h = h.EveryUpdate()
+	}
+	if step.has("retentionMs") {
+		h = h.Retention(step.duration("retentionMs"))
+	}
+	return h
+}
+
+func (in *interpreter) windowedBy(step Step) any {
+	w := step.sub("window")
+	grace := w.duration("graceMs")
+	var tw window.TimeWindows
+	switch w.text("type") {
+	case "tumbling":
+		tw = window.Tumbling(w.duration("sizeMs")).Grace(grace)
+	case "hopping":
+		tw = window.Hopping(w.duration("sizeMs"), w.duration("advanceMs")).Grace(grace)
+	case "unlimited":
+		tw = window.Unlimited(time.UnixMilli(w.number("startMs")))
+	default:
+		panic(unsupported(w.text("type") + " windows"))
+	}
+	g := get[group](in, step.in(0)).WindowedBy(tw)
+	if step.text("emit") == "close" {
+		g = g.OnClose()
+	}
+	return g
+}
+
+func decimals(n int64) text { return dec(n) }
+
+func (in *interpreter) count(step Step) any {
+	switch g := in.objects[step.in(0)].(type) {
+	case group:
+		return g.Count(in.counts(step)).MapValues(decimals)
+	case panes:
+		return stream.FlattenTable(g.Count(windows(in, step, serde.Int64)).MapValues(decimals))
+	}
+	panic(unsupported(fmt.Sprintf("count of %T", in.objects[step.in(0)])))
+}
+
+func (in *interpreter) reduce(step Step) any {
+	f := reducer(step.text("fn"))
+	switch g := in.objects[step.in(0)].(type) {
+	case group:
+		return g.Reduce(in.keyValue(step), f)
+	case panes:
+		return stream.FlattenTable(g.Reduce(windows[text](in, step, nullable), f))
+	}
+	panic(unsupported(fmt.Sprintf("reduce of %T", in.objects[step.in(0)])))
+}
+
+func (in *interpreter) aggregate(step Step) any {
+	fold := stream.Fold[text, text, text]{Init: func() text { return s(step.text("init")) }}
+	if step.has("fn") {
+		f := aggregator(step.text("fn"))
+		fold.Add = func(a text, r record) (text, bool, error) {
+			next := f(r.Key, r.Value, a)
+			return next, next != nil, nil
+		}
+	}
+	switch g := in.objects[step.in(0)].(type) {
+	case group:
+		return g.Fold(in.keyValue(step), fold)
+	case panes:
+		return stream.FlattenTable(g.Fold(windows[text](in, step, nullable), fold))
+	}
+	panic(unsupported(fmt.Sprintf("aggregate of %T", in.objects[step.in(0)])))
+}
+
+// render is a windowed key as a string.
+func render(k wkey) text {
+	return s(fmt.Sprintf("%s@%d/%d", str(k.Key), k.Start.UnixMilli(), k.End.UnixMilli()))
+}
+
+func (in *interpreter) toStream(step Step) any {
+	if t, ok := in.objects[step.in(0)].(wtable); ok {
+		in.rekeyed[step.text("id")] = true
+		return t.ToStream().SelectKey(func(k wkey, _ text) text { return render(k) })
+	}
+	in.rekeyed[step.text("id")] = false
+	return get[ktable](in, step.in(0)).ToStream()
+}
+
+func (in *interpreter) derive(step Step) any {
+	t := get[ktable](in, step.in(0))
+	switch step.text("op") {
+	case "tableFilter":
+		t = t.Filter(predicate(step.text("fn")))
+	case "tableFilterNot":
+		t = t.FilterNot(predicate(step.text("fn")))
+	default:
+		f := mapper(step.text("fn"))
+		t = t.TryMapValues(func(r record) (text, error) { return f(r.Key, r.Value) })
+	}
+	if step.has("store") {
+		t = t.Stored(in.keyValue(step))
+	}
+	return t
+}
+
+func windowedTable(t wtable, step Step) any {
+	switch step.text("op") {
+	case "tableFilter", "tableFilterNot":
+		f := predicate(step.text("fn"))
+		test := func(k wkey, v text) bool { return f(render(k), v) }
+		if step.text("op") == "tableFilterNot" {
+			return t.FilterNot(test)
+		}
+		return t.Filter(test)
+	}
+	f := mapper(step.text("fn"))
+	return t.TryMapValues(func(r stream.Record[wkey, text]) (text, error) { return f(render(r.Key), r.Value) })
+}
+
+func (in *interpreter) streamTableJoin(step Step) any {
+	if step.has("graceMs") {
+		panic(unsupported("stream-table join with grace"))
+	}
+	f := joiner(step.text("fn"))
+	left, t := in.partitioned(step, 0, step.text("name")), get[ktable](in, step.in(1))
+	if step.text("kind") == "inner" {
+		return left.TryJoinTable(t, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil })
+	}
+	return left.TryLeftJoinTable(t, func(r record, v *text) (text, error) {
+		if v == nil {
+			return f(r.Key, r.Value, nil), nil
+		}
+		return f(r.Key, r.Value, *v), nil
+	})
+}
+
+func (in *interpreter) streamGlobalJoin(step Step) any {
+	f, key := joiner(step.text("fn")), selector(step.text("key"))
+	left, g := in.stream(step, 0), get[global](in, step.in(1))
+	if step.text("kind") == "inner" {
+		return left.TryJoinGlobal(g, key, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil })
+	}
+	return left.TryLeftJoinGlobal(g, key, func(r record, v *text) (text, error) {
+		if v == nil {
+			return f(r.Key, r.Value, nil), nil
+		}
+		return f(r.Key, r.Value, *v), nil
+	})
+}

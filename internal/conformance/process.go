@@ -1,0 +1,178 @@
+package conformance
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/stream"
+)
+
+type (
+	kv      = state.KeyValue[text, text]
+	context = stream.Context[text, text]
+	scope   = stream.Scope[text, text]
+)
+
+// processor is any of the vocabulary with a key-value store, or with none.
+type processor struct {
+	step Step
+	h    kv
+	kv   *state.KV[text, text]
+	do   func(p *processor, c *context, r record)
+	call int64
+}
+
+func (p *processor) Init(s *scope) error {
+	if p.step.has("store") {
+		p.kv = p.h.Open(s)
+	}
+	if p.step.text("processor") == "punctuate" {
+		every := s.EveryStreamTime
+		if p.step.text("time") == "WALL_CLOCK_TIME" {
+			every = s.Every
+		}
+		var stop func()
+		stop = every(p.step.duration("intervalMs"), func(c *context, at time.Time) error {
+			if p.call++; p.call == p.step.number("times") {
+				stop()
+			}
+			for k, v := range p.kv.All() {
+				c.Emit(k, limitless(str(v)+"@"+fmt.Sprint(at.UnixMilli())))
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func limitless(v string) text { return &v }
+
+func (p *processor) Process(c *context, r record) error {
+	p.do(p, c, r)
+	return nil
+}
+
+func (p *processor) get(k text) text {
+	v, _ := p.kv.Get(k)
+	return v
+}
+
+func entries(all iter.Seq2[text, text]) string {
+	var b strings.Builder
+	for k, v := range all {
+		fmt.Fprintf(&b, "%s=%s;", str(k), str(v))
+	}
+	return b.String()
+}
+
+// vocabulary is what processors do; all drop null keys but those that say so.
+var vocabulary = map[string]func(p *processor, c *context, r record){
+	"countKey": func(p *processor, c *context, r record) {
+		n := dec(num(p.get(r.Key)) + 1)
+		p.kv.Put(r.Key, n)
+		c.Forward(r.With(limit(str(r.Value) + "#" + *n)))
+	},
+	"dedup": func(p *processor, c *context, r record) {
+		if str(r.Value) != str(p.get(r.Key)) {
+			p.kv.Put(r.Key, r.Value)
+			c.Forward(r)
+		}
+	},
+	"dump": func(p *processor, c *context, r record) {
+		p.kv.Put(r.Key, r.Value)
+		var all iter.Seq2[text, text]
+		switch p.step.text("order") {
+		case "all":
+			all = p.kv.All()
+		default:
+			panic(unsupported("order " + p.step.text("order")))
+		}
+		c.Forward(r.With(limit(entries(all))))
+	},
+	"lookup": func(p *processor, c *context, r record) {
+		c.Forward(r.With(limit(str(r.Value) + "+" + str(p.get(r.Key)))))
+	},
+	"punctuate": func(p *processor, c *context, r record) { p.kv.Put(r.Key, r.Value) },
+}
+
+func shift(step Step) func(c *context, r record) error {
+	return func(c *context, r record) error {
+		at := max(0, r.Time.UnixMilli()+step.number("shiftMs"))
+		r.Time = time.UnixMilli(at)
+		r.Headers = append(r.Headers[:len(r.Headers):len(r.Headers)], stream.Header{Key: "p", Value: []byte("1")})
+		c.Forward(r)
+		return nil
+	}
+}
+
+func (in *interpreter) process(step Step) any {
+	from, name := in.stream(step, 0), step.text("processor")
+	if step.text("op") == "processValues" {
+		return in.processValues(from, step)
+	}
+	in.rekeyed[step.text("id")] = true
+	if name == "shift" {
+		return from.ProcessFunc(shift(step))
+	}
+	do := vocabulary[name]
+	if do == nil || step.text("order") != "" && step.text("order") != "all" {
+		panic(unsupported("processor " + name))
+	}
+	h := in.processorStore(step)
+	return from.Process(func() stream.Processor[text, text, text, text] {
+		return &processor{step: step, h: h, do: func(p *processor, c *context, r record) {
+			if r.Key != nil {
+				do(p, c, r)
+			}
+		}}
+	}, h)
+}
+
+// processorStore is the store that a step declares or names.
+func (in *interpreter) processorStore(step Step) kv {
+	if kind := step.text("storeKind"); kind != "keyValue" {
+		panic(unsupported("processor store " + kind))
+	}
+	return state.NewKeyValue(step.text("store"), nullable, nullable)
+}
+
+type valueProcessor struct {
+	h  *kv
+	kv *state.KV[text, text]
+}
+
+func (p *valueProcessor) Init(s *stream.ValueScope) error {
+	if p.h != nil {
+		p.kv = p.h.Open(s)
+	}
+	return nil
+}
+
+func (p *valueProcessor) Process(c *stream.ValueContext[text], r record) error {
+	switch {
+	case p.kv == nil: // twiceIfEven
+		if !odd(r.Value) {
+			c.Emit(r.Value)
+			c.Emit(limit(str(r.Value) + "'"))
+		}
+	case r.Key == nil:
+		c.Emit(r.Value)
+	default: // numberValue
+		v, _ := p.kv.Get(r.Key)
+		n := dec(num(v) + 1)
+		p.kv.Put(r.Key, n)
+		c.Emit(limit(str(r.Value) + "#" + *n))
+	}
+	return nil
+}
+
+func (in *interpreter) processValues(from streamOf, step Step) any {
+	if step.text("processor") == "twiceIfEven" {
+		return from.ProcessValues(func() stream.ValueProcessor[text, text, text] { return &valueProcessor{} })
+	}
+	h := in.processorStore(step)
+	return from.ProcessValues(func() stream.ValueProcessor[text, text, text] { return &valueProcessor{h: &h} }, h)
+}

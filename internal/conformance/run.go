@@ -1,0 +1,272 @@
+package conformance
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau/moldau/internal/table"
+	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/streamtest"
+)
+
+// Run runs a vector and returns how it differs from the recording; an error says that it cannot be built.
+func (v *Vector) Run(tb testing.TB) (differences []string, err error) {
+	b := stream.NewBuilder()
+	if err := v.build(b); err != nil {
+		return nil, err
+	}
+	top, err := b.Build()
+	if err != nil {
+		return []string{err.Error()}, nil
+	}
+	options := []streamtest.Option{streamtest.App("oracle"), streamtest.Start(time.UnixMilli(1e12))}
+	switch v.Spec.Config.OnError {
+	case "continue":
+		options = append(options, streamtest.ContinueErrors())
+	case "fail":
+		options = append(options, streamtest.KeepErrors())
+	}
+	if v.Scheduling == "SENSITIVE" {
+		options = append(options, streamtest.JavaOrder())
+	}
+	d := streamtest.Run(tb, top, options...)
+	r := &run{Vector: v, d: d, read: map[string]int{}}
+	for at, e := range v.Events {
+		r.feed(e)
+		if d.Err() != nil {
+			if v.FailsAt == nil || *v.FailsAt != at {
+				r.differ("event %d fails: %v", at, d.Err())
+			}
+			return r.differences, nil
+		}
+		r.outputs(at)
+	}
+	if v.FailsAt != nil {
+		r.differ("event %d does not fail", *v.FailsAt)
+	}
+	r.stores()
+	var dropped int64
+	for _, n := range d.Dropped() {
+		dropped += n
+	}
+	if dropped += d.Skipped(); dropped != v.Dropped {
+		r.differ("dropped %d, want %d: %v", dropped, v.Dropped, d.Dropped())
+	}
+	r.changelogs()
+	return r.differences, nil
+}
+
+type run struct {
+	*Vector
+	d           *streamtest.Driver
+	read        map[string]int // records seen of each topic
+	next        int            // of Outputs
+	differences []string
+}
+
+func (r *run) differ(format string, args ...any) {
+	r.differences = append(r.differences, fmt.Sprintf(format, args...))
+}
+
+func (r *run) feed(e Event) {
+	if e.AdvanceWallClockMs != nil {
+		r.d.Advance(time.Duration(*e.AdvanceWallClockMs) * time.Millisecond)
+		return
+	}
+	rec := record{Key: e.Key, Value: e.Value, Time: time.UnixMilli(e.TS)}
+	for _, h := range e.Headers {
+		one := stream.Header{Key: *h[0]}
+		if h[1] != nil {
+			one.Value = []byte(*h[1])
+		}
+		rec.Headers = append(rec.Headers, one)
+	}
+	in := streamtest.In(r.d, stream.NewTopic[text, text](e.Topic, nullable, nullable))
+	in.SendRecord(rec)
+	r.read[e.Topic]++ // it is no output
+}
+
+// outputs compares what appeared because of an event, topic by topic.
+func (r *run) outputs(at int) {
+	got, want := map[string][]string{}, map[string][]string{}
+	for _, name := range r.d.Topics() {
+		if strings.HasPrefix(name, "oracle-") {
+			continue
+		}
+		all := r.d.Raw(name)
+		written := r.read[name]
+		fed := 0
+		for _, e := range r.Events[:at+1] {
+			if e.AdvanceWallClockMs == nil && e.Topic == name {
+				fed++
+			}
+		}
+		if len(all) > written {
+			from := written
+			if fed > 0 && r.Events[at].Topic == name && r.Events[at].AdvanceWallClockMs == nil {
+				from = written - 1 // the event itself comes first
+				all = append(all[:from:from], all[from+1:]...)
+			}
+			for _, one := range all[from:] {
+				got[name] = append(got[name], line(one))
+			}
+			r.read[name] = len(r.d.Raw(name))
+		}
+	}
+	for ; r.next < len(r.Outputs) && r.Outputs[r.next].At == at; r.next++ {
+		o := r.Outputs[r.next]
+		want[o.Topic] = append(want[o.Topic], show(o.Key, o.Value, o.TS, o.Headers))
+	}
+	for _, name := range slices.Sorted(maps.Keys(both(got, want))) {
+		if !slices.Equal(got[name], want[name]) {
+			r.differ("event %d, topic %s:\n  got  %s\n  want %s", at, name, strings.Join(got[name], " "), strings.Join(want[name], " "))
+		}
+	}
+}
+
+func both[V any](a, b map[string]V) map[string]V {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+func line(one streamtest.Raw) string {
+	var headers [][2]*string
+	for _, h := range one.Headers {
+		headers = append(headers, [2]*string{&h.Key, nullableText(h.Value)})
+	}
+	return show(nullableText(one.Key), nullableText(one.Value), one.Time.UnixMilli(), headers)
+}
+
+func nullableText(b []byte) text {
+	if b == nil {
+		return nil
+	}
+	return s(string(b))
+}
+
+func show(k, v text, ts int64, headers [][2]*string) string {
+	line := fmt.Sprintf("%s=%s@%d", str(k), str(v), ts)
+	for _, h := range headers {
+		line += fmt.Sprintf(",%s:%s", str(h[0]), str(h[1]))
+	}
+	return line
+}
+
+// stores compares final contents.
+func (r *run) stores() {
+	for _, name := range slices.Sorted(maps.Keys(r.Stores)) {
+		want := r.Stores[name]
+		var lines []string
+		for _, e := range want.Entries {
+			lines = append(lines, entry(want.Kind, e))
+		}
+		got, ok := r.dump(name, want.Kind)
+		if !ok {
+			r.differ("store %s of kind %s cannot be read", name, want.Kind)
+			continue
+		}
+		if !slices.Equal(got, lines) {
+			r.differ("store %s:\n  got  %s\n  want %s", name, strings.Join(got, " "), strings.Join(lines, " "))
+		}
+	}
+}
+
+func entry(kind string, e Entry) string {
+	line := str(e.Key)
+	if e.Start != nil {
+		line += fmt.Sprintf("[%d", *e.Start)
+	}
+	if e.End != nil {
+		line += fmt.Sprintf(",%d", *e.End)
+	}
+	line += "=" + str(e.Value)
+	if e.TS != nil {
+		line += fmt.Sprintf("@%d", *e.TS)
+	}
+	return line
+}
+
+// dump reads a store, in the order of key bytes and times.
+func (r *run) dump(name, kind string) (lines []string, ok bool) {
+	for _, st := range r.d.Stores(name) {
+		var err error
+		stamp := func(at int64) string {
+			if strings.HasPrefix(kind, "TIMESTAMPED") {
+				return fmt.Sprintf("@%d", at)
+			}
+			return ""
+		}
+		switch st := st.(type) {
+		case *table.KV[text, text]:
+			err = st.Range(nil, nil, func(k, v text, at int64) bool {
+				lines = append(lines, str(k)+"="+str(v)+stamp(at))
+				return true
+			})
+		case *table.KV[text, int64]:
+			err = st.Range(nil, nil, func(k text, v, at int64) bool {
+				lines = append(lines, fmt.Sprintf("%s=%d", str(k), v)+stamp(at))
+				return true
+			})
+		case *table.Windows[text, text]:
+			lines, err = windowLines(st, str, stamp)
+		case *table.Windows[text, int64]:
+			lines, err = windowLines(st, func(v int64) string { return fmt.Sprint(v) }, stamp)
+		default:
+			return nil, false
+		}
+		if err != nil {
+			r.differ("store %s: %v", name, err)
+		}
+	}
+	return lines, true
+}
+
+func windowLines[V any](st *table.Windows[*string, V], text func(V) string, stamp func(int64) string) (lines []string, err error) {
+	type row struct {
+		key   string
+		start int64
+		line  string
+	}
+	var rows []row
+	err = st.FetchAll(0, 1<<62, func(k *string, start int64, v V, at int64) bool {
+		rows = append(rows, row{str(k), start, fmt.Sprintf("%s[%d=%s", str(k), start, text(v)) + stamp(at)})
+		return true
+	})
+	slices.SortStableFunc(rows, func(a, b row) int { return strings.Compare(a.key, b.key) })
+	for _, r := range rows {
+		lines = append(lines, r.line)
+	}
+	return lines, err
+}
+
+// changelogs compares the bytes of changelogs after compaction, where the spec names the store.
+func (r *run) changelogs() {
+	for _, name := range slices.Sorted(maps.Keys(r.Raw.Changelogs)) {
+		if strings.Contains(name, "-STATE-STORE-") {
+			continue
+		}
+		last := map[string]string{}
+		for _, one := range r.d.Raw(name) {
+			k := hex.EncodeToString(one.Key)
+			if delete(last, k); one.Value != nil {
+				last[k] = fmt.Sprintf("%s=%s@%d", k, hex.EncodeToString(one.Value), one.Time.UnixMilli())
+			}
+		}
+		var got, want []string
+		for _, k := range slices.Sorted(maps.Keys(last)) {
+			got = append(got, last[k])
+		}
+		for _, one := range r.Raw.Changelogs[name] {
+			want = append(want, fmt.Sprintf("%s=%s@%d", str(one.Key), str(one.Value), one.TS))
+		}
+		if !slices.Equal(got, want) {
+			r.differ("changelog %s:\n  got  %s\n  want %s", name, strings.Join(got, " "), strings.Join(want, " "))
+		}
+	}
+}
