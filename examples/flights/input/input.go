@@ -91,12 +91,12 @@ func Read(name string, r io.Reader) (*Month, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	rows, err := readRows(name, text)
+	flights, arrivals, err := readRows(name, string(text))
 	if err != nil {
 		return nil, err
 	}
 	hash := sha256.Sum256(text)
-	return &Month{Name: name, Hash: hex.EncodeToString(hash[:]), Flights: byArrival(rows)}, nil
+	return &Month{Name: name, Hash: hex.EncodeToString(hash[:]), Flights: byArrival(flights, arrivals)}, nil
 }
 
 // plain unpacks r if it starts as gzip does.
@@ -112,24 +112,17 @@ func plain(r io.Reader) (io.Reader, error) {
 	return b, nil
 }
 
-// row is a flight and when the news of it arrives, in minutes since 1970.
-type row struct {
-	Flight
-	arrival int64
-}
-
 // byArrival sorts stably: a key holds the minute of arrival above the place in the file, so no two are equal. 28 bits are
 // for the place; a file of more rows would not fit in memory.
-func byArrival(rows []row) []Flight {
+func byArrival(flights []Flight, arrivals []int64) []Flight {
 	const placeBits = 28
-	keys := make([]int64, len(rows))
-	for i, r := range rows {
-		keys[i] = r.arrival<<placeBits | int64(i)
+	for i := range arrivals {
+		arrivals[i] = arrivals[i]<<placeBits | int64(i)
 	}
-	slices.Sort(keys)
-	sorted := make([]Flight, len(rows))
-	for i, k := range keys {
-		sorted[i] = rows[k&(1<<placeBits-1)].Flight
+	slices.Sort(arrivals)
+	sorted := make([]Flight, len(flights))
+	for i, k := range arrivals {
+		sorted[i] = flights[k&(1<<placeBits-1)]
 	}
 	return sorted
 }

@@ -116,8 +116,9 @@ func TestMalformed(t *testing.T) {
 		{"time", header + "2001-13-01T00:10Z,1,1,AAA,BBB\n", `x.csv:2:1: scheduled "2001-13-01T00:10Z" is not a time such as`},
 		{"before 1970", header + "1969-12-31T23:59Z,1,1,AAA,BBB\n", `is before 1970`},
 		{"no origin", header + good + "2001-01-01T00:10Z,1,1,,BBB\n", `x.csv:3:23: origin "" is empty`},
-		{"short line", header + good + "2001-01-01T00:10Z,1\n", `x.csv:3:1: wrong number of fields, where 5 fields`},
-		{"quote", header + "\"2001,1\n", `x.csv:`},
+		{"short line", header + good + "2001-01-01T00:10Z,1\n", `x.csv:3: 2 fields, where 5 (scheduled,`},
+		{"long line", header + "2001-01-01T00:10Z,5,100,AAA,BBB,CCC\n", `x.csv:2: 6 fields`},
+		{"quote", header + "2001-01-01T00:10Z,5,100,\"AAA\",BBB\n", `x.csv:2:25: origin "\"AAA\"" is quoted`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Read("x.csv", strings.NewReader(c.text))
@@ -128,6 +129,27 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("%v is not ErrMalformed", err)
 			}
 		})
+	}
+}
+
+func TestLineEndsAndEmptyLines(t *testing.T) {
+	m, err := Read("x.csv", strings.NewReader(strings.ReplaceAll(header+"\n2001-01-01T00:10Z,5,100,AAA,BBB\n\n", "\n", "\r\n")+"2001-01-01T00:10Z,5,100,AAA,CCC"))
+	if err != nil || len(m.Flights) != 2 || m.Flights[0].Destination != "BBB" || m.Flights[1].Destination != "CCC" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestMalformedAirports(t *testing.T) {
+	const header = "iata,name,city,state,country,latitude,longitude\n"
+	for text, want := range map[string]string{
+		"":                             "x.csv:1: the first line must be",
+		header + "ABC,a,b,c,d,x,1\n":   `x.csv, airport 1 (ABC): strconv.ParseFloat: parsing "x"`,
+		header + "ABC,a,b,c,d,1\n":     "x.csv: record on line 2: wrong number of fields",
+		header + "ABC,\"a,b,c,d,1,1\n": "x.csv: parse error on line 2",
+	} {
+		if _, err := ReadAirports("x.csv", strings.NewReader(text)); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q in it", text, err, want)
+		}
 	}
 }
 
