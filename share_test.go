@@ -1,0 +1,81 @@
+package moldau_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/moldau/moldau"
+)
+
+// TestProcessesShare lets two processes share the tasks, lets one go cleanly and kills one.
+func TestProcessesShare(t *testing.T) {
+	dir := t.TempDir()
+	b := server(t, filepath.Join(dir, "broker"))
+	defer b.Close()
+	cl := reader(t, kgo.SeedBrokers(b.Addr()))
+	topicsFor(t, cl)
+	r := rand.New(rand.NewPCG(3, 3))
+	text, want := workload(r, 8000)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	fed := make(chan error, 1)
+	go func() { fed <- feed(ctx, cl, text, 50*time.Millisecond) }()
+
+	config := func(name string) moldau.Config {
+		return moldau.Config{Brokers: []string{b.Addr()}, StateDir: filepath.Join(dir, name), CommitInterval: 20 * time.Millisecond, SessionTimeout: 6 * time.Second}
+	}
+	tasks := func(a *runs) int { return len(a.Tasks()) }
+	one := start(t, "words", build(t, WordCount), config("one"))
+	eventually(t, "the first process has all tasks", func() bool { return tasks(one) == 4 })
+	two := start(t, "words", build(t, WordCount), config("two"))
+	eventually(t, "both have some", func() bool { return tasks(one) == 2 && tasks(two) == 2 })
+
+	// A process that leaves cleanly is not waited for.
+	began := time.Now()
+	if err := one.end(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second has all", func() bool { return tasks(two) == 4 })
+	t.Logf("taken over %v after the stop began", time.Since(began))
+
+	// A process that is killed gets its tasks back at once when it is started again.
+	log := filepath.Join(dir, "log")
+	defer dump(t, log)
+	env := []string{"MOLDAU_TEST_STATE=" + filepath.Join(dir, "three"), "MOLDAU_TEST_BROKERS=" + b.Addr()}
+	three := spawn(t, log, env...)
+	eventually(t, "the third has some", func() bool { return tasks(two) == 2 })
+	three.Process.Kill()
+	three.Wait()
+	three = spawn(t, log, env...)
+	defer func() { three.Process.Kill(); three.Wait() }()
+	time.Sleep(500 * time.Millisecond)
+
+	// And one that is killed for good is replaced when its session ends.
+	three.Process.Kill()
+	three.Wait()
+	began = time.Now()
+	eventually(t, "the second has all again", func() bool { return tasks(two) == 4 })
+	t.Logf("taken over %v after the kill", time.Since(began))
+	audit(t, cl, want, 40*time.Second)
+	if err := <-fed; err != nil {
+		t.Error(err)
+	}
+	if err := two.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// eventually polls for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
