@@ -11,17 +11,23 @@ import (
 
 // KeyValue names a store of the last value of each key. Its changelog is a Kafka Streams timestamped key-value store's: raw
 // key, raw value, the value's time as the record's time.
-type KeyValue[K, V any] struct{ spec *flow.StoreSpec }
+type KeyValue[K, V any] struct {
+	spec *flow.StoreSpec
+	keys serde.Serde[K]
+}
 
 // NewKeyValue declares a store.
 func NewKeyValue[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) KeyValue[K, V] {
-	h := KeyValue[K, V]{newSpec(flow.KeyValue, name)}
+	h := KeyValue[K, V]{newSpec(flow.KeyValue, name), k}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewKV(env, k, v) }
 	return h
 }
 
 // Spec is for the project's own packages.
 func (h KeyValue[K, V]) Spec() *flow.StoreSpec { return h.spec }
+
+// Keys is how keys are written.
+func (h KeyValue[K, V]) Keys() serde.Serde[K] { return h.keys }
 
 func (KeyValue[K, V]) table(K, V) {}
 

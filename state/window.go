@@ -15,18 +15,22 @@ import (
 type Window[K, V any] struct {
 	spec *flow.StoreSpec
 	size int64
+	keys serde.Serde[K]
 }
 
 // NewWindow declares a store. Its retention comes from the operator that uses it; a processor that opens one says
 // Retention, else Build names it.
 func NewWindow[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) Window[K, V] {
-	h := Window[K, V]{spec: newSpec(flow.Window, name)}
+	h := Window[K, V]{spec: newSpec(flow.Window, name), keys: k}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewWindows(env, k, v) }
 	return h
 }
 
 // Spec is for the project's own packages.
 func (h Window[K, V]) Spec() *flow.StoreSpec { return h.spec }
+
+// Keys is how keys are written, without the window.
+func (h Window[K, V]) Keys() serde.Serde[K] { return h.keys }
 
 func (h Window[K, V]) with(f func(*flow.StoreSpec)) Window[K, V] {
 	h.spec = with(h.spec, f)

@@ -2,6 +2,9 @@ package stream
 
 import "encoding/binary"
 
+// Partition is where Kafka's default partitioner puts a key, by its bytes, in a topic of n partitions.
+func Partition(key []byte, n int32) int32 { return partition(key, n) }
+
 // partition is Kafka's default partitioner: murmur2 of the key's bytes.
 func partition(key []byte, n int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % n
