@@ -25,7 +25,9 @@ type verdict struct {
 	Missing  int // expected and not there
 	Extra    int // there and not expected
 	Doubled  int // of the extra ones: equal to one that is expected
-	Wrong    int // in the wrong partition or order
+	Wrong    int // in the wrong partition or order, or ending at a wrong value
+	Over     int // of topic routes: keys that count more flights than there were
+	Under    int // of topic routes: keys that count fewer
 	First    []string
 }
 
@@ -176,6 +178,15 @@ func (v *verdict) last(got []record, want map[string]string) {
 			v.show("missing: %s -> %s", key, want[key])
 		case r.value != want[key]:
 			v.Wrong++
+			var due tally
+			if err := json.Unmarshal([]byte(want[key]), &due); err != nil {
+				panic(err) // our own
+			}
+			if counted[key] > due.Flights {
+				v.Over++
+			} else if counted[key] < due.Flights {
+				v.Under++
+			}
 			v.show("%s ends at %s and must end at %s", key, r.value, want[key])
 		}
 	}
@@ -185,6 +196,25 @@ func (v *verdict) last(got []record, want map[string]string) {
 			v.show("not expected: %v", final[key])
 		}
 	}
+}
+
+// doubled says whether the application has counted flights twice and has lost none: what at least once allows.
+func doubled(verdicts []*verdict) bool {
+	over := false
+	for _, v := range verdicts {
+		switch v.Topic {
+		case topics.Flights:
+			if !v.OK() {
+				return false // the loader is exactly once whatever the application is
+			}
+		case topics.Routes:
+			if v.Under+v.Missing+v.Extra > 0 {
+				return false
+			}
+			over = v.Over > 0
+		}
+	}
+	return over
 }
 
 // report writes the verdicts and says whether all is well.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -199,6 +200,39 @@ func TestSeededBugsAreCaught(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDoubledIsNotLost holds doubling and loss apart.
+func TestDoubledIsNotLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		plant func(*contents)
+		want  bool
+	}{
+		"faultless": {func(*contents) {}, false},
+		"a flight counted twice": {func(c *contents) {
+			last := &c.routes[len(c.routes)-1]
+			var due tally
+			if err := json.Unmarshal([]byte(last.value), &due); err != nil {
+				t.Fatal(err)
+			}
+			due.add(20)
+			last.value = text(due)
+		}, true},
+		"a flight lost": {func(c *contents) { c.routes = c.routes[:len(c.routes)-200] }, false},
+		"the loader doubled": {func(c *contents) {
+			c.flights = append(c.flights, c.flights[0])
+		}, false},
+	} {
+		s, read := truth(t, 1, 1500)
+		c.plant(&read)
+		verdicts, err := check(s, read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := doubled(verdicts); got != c.want {
+			t.Errorf("%s: doubled is %v", name, got)
+		}
 	}
 }
 
