@@ -1,0 +1,142 @@
+package moldau_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/moldau/moldau"
+	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/state"
+)
+
+func TestQueries(t *testing.T) {
+	app := start(t, "wordcount", build(t, WordCount), moldau.Config{StateDir: t.TempDir()})
+	write(t, app.App, "lines", "to be or", "not to be")
+	ctx := t.Context()
+	counts := app.KeyValue(Counts)
+	eventually(t, "be is counted twice", func() bool {
+		n, ok, err := counts.Get(ctx, "be")
+		return err == nil && ok && n == 2
+	})
+	if n, ok, err := counts.Get(ctx, "hamlet"); ok || n != 0 || err != nil {
+		t.Errorf("a word that was never written: %d, %v, %v", n, ok, err)
+	}
+	list := func() []string {
+		var all []string
+		for e, err := range counts.All(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(e.Time) > time.Minute {
+				t.Errorf("%v has the time %v", e.Key, e.Time)
+			}
+			all = append(all, fmt.Sprintf("%s=%d", e.Key, e.Value))
+		}
+		slices.Sort(all)
+		return all
+	}
+	eventually(t, "all are there", func() bool { return fmt.Sprint(list()) == "[be=2 not=1 or=1 to=2]" })
+	var some []string
+	for e, err := range counts.Range(ctx, "c", "p") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		some = append(some, e.Key)
+	}
+	if slices.Sort(some); fmt.Sprint(some) != "[not or]" {
+		t.Errorf("from c to p: %v", some)
+	}
+	if _, _, err := app.KeyValue(state.NewKeyValue("unknown", serde.String, serde.Int64)).Get(ctx, "x"); !errors.Is(err, moldau.ErrNoStore) {
+		t.Errorf("an unknown store: %v", err)
+	}
+	if err := app.end(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := counts.Get(context.Background(), "be"); !errors.Is(err, moldau.ErrNotHere) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestQueriesNameTheOwner(t *testing.T) {
+	dir := t.TempDir()
+	b := server(t, filepath.Join(dir, "broker"))
+	defer b.Close()
+	cl := reader(t, kgo.SeedBrokers(b.Addr()))
+	topicsFor(t, cl)
+	var apps []*runs
+	for i := range 2 {
+		apps = append(apps, start(t, "words", build(t, WordCount), moldau.Config{Brokers: []string{b.Addr()},
+			StateDir: filepath.Join(dir, fmt.Sprint(i)), Advertise: fmt.Sprintf("host%d:80", i)}))
+	}
+	text, want := workload(rng(4), 200)
+	if err := feed(t.Context(), cl, text, 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both have tasks", func() bool { return len(apps[0].Tasks()) == 2 && len(apps[1].Tasks()) == 2 })
+	for word, n := range want {
+		eventually(t, word+" is counted", func() bool {
+			here := 0
+			for i, a := range apps {
+				got, _, err := a.KeyValue(Counts).Get(t.Context(), word)
+				switch e, ok := errors.AsType[*moldau.NotHere](err); {
+				case err == nil && got == n:
+					here++
+				case ok && e.Owner != "" && e.Owner != fmt.Sprintf("host%d:80", 1-i):
+					t.Fatalf("process %d says that %s is at %q", i, word, e.Owner)
+				}
+			}
+			return here == 1
+		})
+	}
+}
+
+func TestHealthAndMetrics(t *testing.T) {
+	app := start(t, "wordcount", build(t, WordCount), moldau.Config{StateDir: t.TempDir(), HTTP: "127.0.0.1:0"})
+	write(t, app.App, "lines", "to be")
+	get := func(path string) (int, string) {
+		resp, err := http.Get("http://" + app.HTTPAddr() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	eventually(t, "the application is ready", func() bool { code, _ := get("/readyz"); return code == 200 })
+	if code, body := get("/livez"); code != 200 || body != "running\n" {
+		t.Errorf("livez: %d %s", code, body)
+	}
+	eventually(t, "the figures are there", func() bool {
+		_, body := get("/metrics")
+		for _, want := range []string{`moldau_task_records_total{task="0_0"}`, "moldau_commit_seconds_count", "moldau_latency_seconds_bucket",
+			`moldau_input_lag{partition="0",topic="lines"} 0`, `moldau_store_memory_bytes{store="counts",task="1_1"}`, `moldau_state{state="running"} 1`, "go_goroutines"} {
+			if !strings.Contains(body, want) {
+				return false
+			}
+		}
+		return true
+	})
+	if err := app.end(); err != nil {
+		t.Fatal(err)
+	}
+	rec := httptest.NewRecorder()
+	app.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/readyz", nil))
+	if rec.Code != 503 {
+		t.Errorf("readyz after the end: %d", rec.Code)
+	}
+}
