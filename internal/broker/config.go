@@ -45,6 +45,9 @@ type Config struct {
 	CacheBytes int64
 	// AllowTruncate accepts the loss of what lies behind a corrupt place of the log instead of refusing to start.
 	AllowTruncate bool
+	// BootID names the running boot of the machine, by which a start tells kill -9 from a power loss. Default: the
+	// kernel's, for the operating system's FS; unknown otherwise, which counts as a power loss.
+	BootID string
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
 	// Logger takes what operators should know; default slog.Default().

@@ -1,0 +1,155 @@
+package broker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func fetchRequest(id [16]byte, offset int64) *kmsg.FetchRequest {
+	q := kmsg.NewPtrFetchRequest()
+	q.MaxBytes, q.MinBytes = 1<<20, 1
+	t := kmsg.NewFetchRequestTopic()
+	t.TopicID = id
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.CurrentLeaderEpoch, p.FetchOffset, p.PartitionMaxBytes, p.LastFetchedEpoch = -1, offset, 1<<20, -1
+	t.Partitions = append(t.Partitions, p)
+	q.Topics = append(q.Topics, t)
+	return q
+}
+
+var plain = batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}}
+
+func TestFetchWaitsForRecords(t *testing.T) {
+	b := start(t)
+	r, w := dialRaw(t, b), dialRaw(t, b)
+	id := r.createTopic("t", 1)
+	q := fetchRequest(id, 0)
+	q.Version, q.MaxWaitMillis = 18, 20_000
+	began := time.Now()
+	r.send(q)
+	time.Sleep(10 * time.Millisecond) // let it wait; the test holds without too
+	w.produce(9, "", "t", 0, plain)
+	resp, err := r.receive(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := resp.(*kmsg.FetchResponse).Topics[0].Partitions[0]; len(p.RecordBatches) == 0 || p.HighWatermark != 1 {
+		t.Errorf("fetched %d bytes, high watermark %d", len(p.RecordBatches), p.HighWatermark)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("a record took %v to wake the reader", took)
+	}
+
+	// A waiting reader is told that its topic was deleted.
+	q = fetchRequest(id, 1)
+	q.Version, q.MaxWaitMillis = 18, 20_000
+	r.send(q)
+	d := kmsg.NewPtrDeleteTopicsRequest()
+	d.Topics = []kmsg.DeleteTopicsRequestTopic{{TopicID: id}}
+	wantCode(t, "delete", ask[*kmsg.DeleteTopicsResponse](w, 6, d).Topics[0].ErrorCode, nil)
+	if resp, err = r.receive(q); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "fetch of a deleted topic", resp.(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicID)
+}
+
+func TestFetchLimits(t *testing.T) {
+	b := start(t)
+	r := dialRaw(t, b)
+	id := r.createTopic("t", 2)
+	for p := range int32(2) {
+		for range 3 {
+			r.produce(9, "", "t", p, plain)
+		}
+	}
+	size := len(plain.encode())
+	q := fetchRequest(id, 0)
+	second := q.Topics[0].Partitions[0]
+	second.Partition = 1
+	q.Topics[0].Partitions = append(q.Topics[0].Partitions, second)
+
+	for _, c := range []struct {
+		name                   string
+		maxBytes, partMaxBytes int32
+		want                   [2]int
+	}{
+		{"everything", 1 << 20, 1 << 20, [2]int{3, 3}},
+		{"one at least", 1, 1, [2]int{1, 0}},
+		{"partition limit", 1 << 20, int32(2 * size), [2]int{2, 2}},
+		{"request limit", int32(4 * size), 1 << 20, [2]int{3, 1}},
+	} {
+		q.MaxBytes = c.maxBytes
+		for i := range q.Topics[0].Partitions {
+			q.Topics[0].Partitions[i].PartitionMaxBytes = c.partMaxBytes
+		}
+		resp := ask[*kmsg.FetchResponse](r, 13, q)
+		for i, p := range resp.Topics[0].Partitions {
+			if p.RecordBatches == nil {
+				t.Errorf("%s: null records, clients of librdkafka reject them", c.name)
+			}
+			if n := len(p.RecordBatches) / size; n != c.want[i] {
+				t.Errorf("%s: partition %d has %d batches, want %d", c.name, i, n, c.want[i])
+			}
+		}
+	}
+	q.Topics[0].Partitions[0].FetchOffset = 4
+	p := ask[*kmsg.FetchResponse](r, 13, q).Topics[0].Partitions[0]
+	wantCode(t, "behind the end", p.ErrorCode, kerr.OffsetOutOfRange)
+	if p.HighWatermark != 3 || p.LogStartOffset != 0 {
+		t.Errorf("offsets with an error: %d to %d", p.LogStartOffset, p.HighWatermark)
+	}
+	q.Topics[0].Partitions[0].FetchOffset = 0
+	q.Topics[0].Partitions[0].CurrentLeaderEpoch = 99
+	wantCode(t, "leader epoch", ask[*kmsg.FetchResponse](r, 13, q).Topics[0].Partitions[0].ErrorCode, kerr.UnknownLeaderEpoch)
+}
+
+func TestFetchSession(t *testing.T) {
+	b := start(t)
+	r := dialRaw(t, b)
+	id := r.createTopic("t", 2)
+	r.produce(9, "", "t", 0, plain)
+	q := fetchRequest(id, 0)
+	second := q.Topics[0].Partitions[0]
+	second.Partition = 1
+	q.Topics[0].Partitions = append(q.Topics[0].Partitions, second)
+
+	q.SessionEpoch = 0
+	full := ask[*kmsg.FetchResponse](r, 13, q)
+	if full.SessionID == 0 || len(full.Topics) != 1 || len(full.Topics[0].Partitions) != 2 {
+		t.Fatalf("a full fetch: %+v", full)
+	}
+	next := func(epoch int32, edit func(*kmsg.FetchRequest)) *kmsg.FetchResponse {
+		t.Helper()
+		q := kmsg.NewPtrFetchRequest()
+		q.MaxBytes, q.SessionID, q.SessionEpoch = 1<<20, full.SessionID, epoch
+		if edit != nil {
+			edit(q)
+		}
+		return ask[*kmsg.FetchResponse](r, 13, q)
+	}
+	// The reader has read partition 0 up to 1.
+	if resp := next(1, func(q *kmsg.FetchRequest) { q.Topics = fetchRequest(id, 1).Topics }); resp.ErrorCode != 0 || len(resp.Topics) != 0 {
+		t.Errorf("nothing new: %+v", resp)
+	}
+	r.produce(9, "", "t", 1, plain)
+	if resp := next(2, nil); len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != 1 {
+		t.Errorf("news of partition 1: %+v", resp)
+	}
+	wantCode(t, "an epoch again", next(2, nil).ErrorCode, kerr.InvalidFetchSessionEpoch)
+	forget := func(q *kmsg.FetchRequest) {
+		q.ForgottenTopics = []kmsg.FetchRequestForgottenTopic{{TopicID: id, Partitions: []int32{1}}}
+	}
+	if resp := next(3, forget); resp.ErrorCode != 0 || len(resp.Topics) != 0 {
+		t.Errorf("a forgotten partition is fetched: %+v", resp)
+	}
+	byName := kmsg.NewPtrFetchRequest()
+	byName.SessionID, byName.SessionEpoch = full.SessionID, 4
+	wantCode(t, "by name in a session by id", ask[*kmsg.FetchResponse](r, 12, byName).ErrorCode, kerr.FetchSessionTopicIDError)
+	if resp := next(-1, nil); resp.SessionID != 0 {
+		t.Errorf("a closed session answers with its id")
+	}
+	wantCode(t, "closed session", next(4, nil).ErrorCode, kerr.FetchSessionIDNotFound)
+}

@@ -1,0 +1,151 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Every codec goes through unchanged, within the process and over TCP.
+func TestProduceConsume(t *testing.T) {
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	}
+	b := start(t, listening, partitions(3))
+	for name, codec := range codecs {
+		for _, over := range []string{"memory", "tcp"} {
+			t.Run(name+"/"+over, func(t *testing.T) {
+				var opts []kgo.Opt
+				if over == "tcp" {
+					opts = []kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.Dialer((&netDialer{}).dial)}
+				}
+				topic := name + "-" + over
+				ctx := testContext(t)
+				p := client(t, b, append(opts, kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(topic))...)
+				want := map[string]bool{}
+				var rs []*kgo.Record
+				for i := range 500 {
+					v := fmt.Sprintf("%d %s", i, strings.Repeat("x", i))
+					want[v] = true
+					rs = append(rs, &kgo.Record{Key: fmt.Append(nil, i), Value: []byte(v)})
+				}
+				if err := p.ProduceSync(ctx, rs...).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				c := client(t, b, append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+				for len(want) > 0 {
+					fs := c.PollFetches(ctx)
+					if err := fs.Err0(); err != nil {
+						t.Fatal(err)
+					}
+					fs.EachRecord(func(r *kgo.Record) {
+						if !want[string(r.Value)] {
+							t.Errorf("unexpected or doubled %.20q", r.Value)
+						}
+						delete(want, string(r.Value))
+					})
+				}
+			})
+		}
+	}
+}
+
+func TestProduceRefusals(t *testing.T) {
+	b := start(t)
+	r := dialRaw(t, b)
+	r.createTopic("t", 1)
+	id := r.createTopic("compacted", 1, "cleanup.policy", "compact")
+	_ = id
+
+	wantCode(t, "unknown topic", r.produce(9, "", "nope", 0, batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}}).ErrorCode, kerr.UnknownTopicOrPartition)
+	wantCode(t, "unknown partition", r.produce(9, "", "t", 7, batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}}).ErrorCode, kerr.UnknownTopicOrPartition)
+	wantCode(t, "transactional batch without id", r.produce(9, "", "t", 0, batch{pid: 1, txn: true, values: []string{"a"}}).ErrorCode, kerr.TransactionalIDAuthorizationFailed)
+	p := r.produce(9, "", "compacted", 0, batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}})
+	wantCode(t, "no key in a compacted topic", p.ErrorCode, kerr.InvalidRecord)
+	if len(p.ErrorRecords) != 1 || p.ErrorRecords[0].RelativeOffset != 0 {
+		t.Errorf("record errors %v", p.ErrorRecords)
+	}
+	q := kmsg.NewPtrProduceRequest()
+	q.Acks = 2
+	q.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch{pid: -1, values: []string{"a"}}.encode()}}}}
+	wantCode(t, "acks 2", ask[*kmsg.ProduceResponse](r, 9, q).Topics[0].Partitions[0].ErrorCode, kerr.InvalidRequiredAcks)
+
+	q.Acks = 1
+	q.Topics = []kmsg.ProduceRequestTopic{{TopicID: [16]byte{9}, Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch{pid: -1, values: []string{"a"}}.encode()}}}}
+	wantCode(t, "unknown topic id", ask[*kmsg.ProduceResponse](r, 13, q).Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicID)
+
+	// Without acks there is no answer, and the end of the connection where there would be an error.
+	q.Acks = 0
+	q.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}}.encode()}}}}
+	q.Version = 9
+	r.send(q)
+	resp := ask[*kmsg.ApiVersionsResponse](r, 0, kmsg.NewPtrApiVersionsRequest())
+	if len(resp.ApiKeys) == 0 {
+		t.Error("no answer after a request without acks")
+	}
+	q.Topics[0].Topic = "nope"
+	q.Version = 9
+	r.send(q)
+	if _, err := r.receive(q); err == nil {
+		t.Error("the connection lives on after a refused request without acks")
+	}
+}
+
+// A producer's sequences are known after a crash: what it sends again is not written again.
+func TestIdempotenceAcrossCrash(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	b := start(t, onFS(fs))
+	r := dialRaw(t, b)
+	r.createTopic("t", 1)
+	pid, epoch := r.initProducer("", time.Minute)
+	for i := range int32(3) {
+		wantCode(t, "produce", r.produce(9, "", "t", 0, batch{pid, epoch, i, false, []string{fmt.Sprint(i)}}).ErrorCode, nil)
+	}
+	b = start(t, onFS(crash(fs, 0, 1)))
+	r = dialRaw(t, b)
+	p := r.produce(9, "", "t", 0, batch{pid, epoch, 2, false, []string{"2"}})
+	wantCode(t, "repeated", p.ErrorCode, nil)
+	if p.BaseOffset != 2 {
+		t.Errorf("a repeated batch is at %d, was written at 2", p.BaseOffset)
+	}
+	wantCode(t, "gap", r.produce(9, "", "t", 0, batch{pid, epoch, 4, false, []string{"4"}}).ErrorCode, kerr.OutOfOrderSequenceNumber)
+	wantCode(t, "next", r.produce(9, "", "t", 0, batch{pid, epoch, 3, false, []string{"3"}}).ErrorCode, nil)
+	if got := read(t, b, "t", 0); !slices.Equal(got, []string{"0", "1", "2", "3"}) {
+		t.Errorf("records %q", got)
+	}
+	if again, _ := r.initProducer("", time.Minute); again == pid {
+		t.Errorf("producer id %d is given out twice", pid)
+	}
+}
+
+// Requests sent one after the other without waiting are answered in order, also where an early one waits.
+func TestPipelinedInOrder(t *testing.T) {
+	b := start(t)
+	r := dialRaw(t, b)
+	r.createTopic("t", 1)
+	f := kmsg.NewPtrFetchRequest()
+	f.Version, f.MinBytes, f.MaxWaitMillis = 4, 1, 50
+	f.Topics = []kmsg.FetchRequestTopic{{Topic: "t", Partitions: []kmsg.FetchRequestTopicPartition{{PartitionMaxBytes: 100}}}}
+	r.send(f)
+	p := kmsg.NewPtrProduceRequest()
+	p.Version, p.Acks = 9, -1
+	p.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}}.encode()}}}}
+	r.send(p)
+	r.send(p)
+	for _, q := range []kmsg.Request{f, p, p} {
+		if _, err := r.receive(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if end := endOffset(t, b, "t", 0, false); end != 2 {
+		t.Errorf("end offset %d", end)
+	}
+}
