@@ -21,6 +21,7 @@ type producer struct {
 	txn txn
 
 	known bool // txn.id and txn.epoch are ours
+	asked int  // how often a new epoch was asked for since, without an answer
 
 	slabs slabs
 

@@ -176,7 +176,7 @@ func (cp *copier) step() {
 
 // patiently tries again while the broker is away or the group moves; what it returns will not pass by itself.
 func (cp *copier) patiently(f func(context.Context) error) error {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(cp.t.Context(), 2*time.Second)
 		err := f(ctx)
 		cancel()
@@ -207,7 +207,6 @@ func (cp *copier) transaction(records []flow.In) bool {
 		cp.t.Logf("aborting: %v", err)
 		cp.aborted++
 		must(cp.t, cp.patiently(func(ctx context.Context) error { return cp.p.End(ctx, false) }))
-		must(cp.t, cp.patiently(cp.p.Init)) // End may have been cut short
 		return false
 	}
 	ctx, cancel := context.WithTimeout(cp.t.Context(), 20*time.Millisecond) // short, so that restarts leave it unknown

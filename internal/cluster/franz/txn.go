@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -47,51 +46,8 @@ func (p *producer) reset(ctx context.Context) error {
 	if err := p.prove(ctx); err != nil {
 		return err
 	}
+	p.asked++
 	return p.renew(ctx)
-}
-
-// prove takes a new epoch on the strength of the one it has. The broker refuses if another producer has come since. It
-// also completes whatever transaction is open or half ended.
-//
-// It looks before it asks: a broker that is asked with an old epoch while the successor has a transaction open aborts
-// that one first and refuses afterwards (seen in Apache Kafka 4.3.1).
-func (p *producer) prove(ctx context.Context) error {
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		if err := p.lookForSuccessor(ctx); err != nil {
-			return err
-		}
-		id, epoch, err := initProducerOnce(ctx, p.c.cl, p.cfg.TransactionalID, p.cfg.TransactionTimeout, p.txn.id, p.txn.epoch)
-		if err == nil {
-			p.txn.id, p.txn.epoch = id, epoch
-			return nil
-		}
-		if !errors.Is(err, kerr.ConcurrentTransactions) {
-			return wrap(err, "renewing %s", p.name())
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return wrap(errors.Join(ctx.Err(), err), "renewing %s", p.name())
-		}
-	}
-}
-
-// lookForSuccessor fails if another producer has a transaction open under our id. A cluster that does not tell is not
-// asked further.
-func (p *producer) lookForSuccessor(ctx context.Context) error {
-	req := kmsg.NewPtrDescribeTransactionsRequest()
-	req.TransactionalIDs = []string{p.cfg.TransactionalID}
-	resp, err := req.RequestWith(ctx, p.c.cl)
-	if err != nil {
-		return nil
-	}
-	for _, s := range resp.TransactionStates {
-		if s.ErrorCode == 0 && s.State == "Ongoing" && (s.ProducerID != p.txn.id || s.ProducerEpoch != p.txn.epoch) {
-			return fmt.Errorf("%s (id %d, epoch %d): %w: it is at id %d, epoch %d now", p.name(), p.txn.id, p.txn.epoch,
-				cluster.ErrFenced, s.ProducerID, s.ProducerEpoch)
-		}
-	}
-	return nil
 }
 
 // renew puts a new kgo client in place of the old one. kgo has ways to recover from most errors; this one is the same for
@@ -117,7 +73,7 @@ func (p *producer) renew(ctx context.Context) error {
 			return wrap(err, "initialising %s", p.name())
 		}
 	}
-	p.cl, p.known, p.txn = cl, true, txn{v2: v2, id: id, epoch: epoch}
+	p.cl, p.known, p.asked, p.txn = cl, true, 0, txn{v2: v2, id: id, epoch: epoch}
 	p.forget()
 	return nil
 }
@@ -244,14 +200,15 @@ func (p *producer) addOffsets(ctx context.Context, group string) error {
 }
 
 func (p *producer) End(ctx context.Context, commit bool) error {
-	if p.cl == nil {
-		return errNoInit
-	}
-	if !p.txn.open {
+	switch {
+	case p.cfg.TransactionalID == "":
 		return nil
-	}
-	if !commit {
+	case !p.known:
+		return errNoInit
+	case !commit && (p.txn.open || p.txn.broken):
 		return p.abort(ctx)
+	case !p.txn.open:
+		return nil
 	}
 	if err := p.cl.Flush(ctx); err != nil {
 		return p.abortBecause(ctx, wrap(err, "flushing %s", p.name()))
@@ -283,8 +240,8 @@ func (p *producer) End(ctx context.Context, commit bool) error {
 		return p.unknown(err)
 	case kerr.InvalidProducerEpoch.Code, kerr.ProducerFenced.Code, kerr.InvalidProducerIDMapping.Code, kerr.InvalidTxnState.Code:
 		// The answer may be to a repetition: the request could have been lost or its answer.
-		if err := p.reset(ctx); err != nil {
-			return err
+		if fenced := p.reset(ctx); errors.Is(fenced, cluster.ErrFenced) {
+			return fenced
 		}
 		return p.unknown(err)
 	}
@@ -299,7 +256,7 @@ func (p *producer) unknown(cause error) error {
 // abort ends the transaction without its effects. Where kgo cannot, or would only believe that it did, a new epoch does it.
 func (p *producer) abort(ctx context.Context) error {
 	p.txn.open = false
-	if p.txn.broken || p.Abandon(ctx) != nil || p.txn.broken {
+	if p.cl == nil || p.txn.broken || p.Abandon(ctx) != nil || p.txn.broken {
 		return p.reset(ctx)
 	}
 	p.mu.Lock()
@@ -331,18 +288,23 @@ func lostEpoch(err error) bool {
 	return false
 }
 
-// abortBecause aborts instead of committing and says why.
+// abortBecause aborts instead of committing and says why. If that fails too, Init must see to it.
 func (p *producer) abortBecause(ctx context.Context, cause error) error {
-	if err := p.abort(ctx); err != nil {
+	err := p.abort(ctx)
+	switch {
+	case errors.Is(err, cluster.ErrFenced):
 		return err
+	case err != nil:
+		return p.unknown(errors.Join(cause, err))
 	}
 	return fmt.Errorf("%w: %w", cluster.ErrAborted, cause)
 }
 
 // verdict finds out what an epoch that is too old means: fenced if another producer has taken over, aborted if the
-// broker itself ended the transaction because it took too long.
+// broker itself ended the transaction because it took too long. Where that cannot be found out now, ending the
+// transaction will try again.
 func (p *producer) verdict(ctx context.Context, cause error) error {
-	if err := p.reset(ctx); err != nil {
+	if err := p.reset(ctx); errors.Is(err, cluster.ErrFenced) {
 		return err
 	}
 	return fmt.Errorf("transaction of %s: %w: %w", p.name(), cluster.ErrAborted, cause)
