@@ -110,6 +110,35 @@ func server(t testing.TB, dir string) *broker.Broker {
 	return b
 }
 
+// address is where tests of several processes find their broker: a bundled one in this process, or the cluster that
+// MOLDAU_KAFKA names, cleared of what earlier runs left.
+func address(t testing.TB, dir string) string {
+	t.Helper()
+	addr := os.Getenv("MOLDAU_KAFKA")
+	if addr == "" {
+		b := server(t, dir)
+		t.Cleanup(func() { b.Close() })
+		return b.Addr()
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	admin := kadm.NewClient(cl)
+	for _, topic := range []string{"lines", "totals", "words-by-word-repartition", "words-counts-changelog"} {
+		admin.DeleteTopic(ctx, topic)
+	}
+	admin.DeleteGroup(ctx, "words")
+	eventually(t, "the topics are gone", func() bool {
+		d, err := admin.ListTopics(ctx)
+		return err == nil && !d.Has("lines") && !d.Has("totals") && !d.Has("words-by-word-repartition") && !d.Has("words-counts-changelog")
+	})
+	return addr
+}
+
 // workload is text of so many lines, and how often each word is in it.
 func workload(r *rand.Rand, lines int) (text []string, want map[string]int64) {
 	want = map[string]int64{}
@@ -192,9 +221,8 @@ func reader(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 // TestKilledApplication kills an application again and again while a broker in another process goes on.
 func TestKilledApplication(t *testing.T) {
 	dir := t.TempDir()
-	b := server(t, filepath.Join(dir, "broker"))
-	defer b.Close()
-	cl := reader(t, kgo.SeedBrokers(b.Addr()))
+	addr := address(t, filepath.Join(dir, "broker"))
+	cl := reader(t, kgo.SeedBrokers(addr))
 	topicsFor(t, cl)
 	r := rand.New(rand.NewPCG(1, 1))
 	text, want := workload(r, 6000)
@@ -204,7 +232,7 @@ func TestKilledApplication(t *testing.T) {
 	go func() { fed <- feed(ctx, cl, text, 40*time.Millisecond) }()
 	log := filepath.Join(dir, "log")
 	defer dump(t, log)
-	env := []string{"MOLDAU_TEST_STATE=" + filepath.Join(dir, "state"), "MOLDAU_TEST_BROKERS=" + b.Addr()}
+	env := []string{"MOLDAU_TEST_STATE=" + filepath.Join(dir, "state"), "MOLDAU_TEST_BROKERS=" + addr}
 	for range 12 {
 		cmd := spawn(t, log, env...)
 		time.Sleep(time.Duration(150+r.IntN(400)) * time.Millisecond)

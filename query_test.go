@@ -70,13 +70,12 @@ func TestQueries(t *testing.T) {
 
 func TestQueriesNameTheOwner(t *testing.T) {
 	dir := t.TempDir()
-	b := server(t, filepath.Join(dir, "broker"))
-	defer b.Close()
-	cl := reader(t, kgo.SeedBrokers(b.Addr()))
+	addr := address(t, filepath.Join(dir, "broker"))
+	cl := reader(t, kgo.SeedBrokers(addr))
 	topicsFor(t, cl)
 	var apps []*runs
 	for i := range 2 {
-		apps = append(apps, start(t, "words", build(t, WordCount), moldau.Config{Brokers: []string{b.Addr()},
+		apps = append(apps, start(t, "words", build(t, WordCount), moldau.Config{Brokers: []string{addr},
 			StateDir: filepath.Join(dir, fmt.Sprint(i)), Advertise: fmt.Sprintf("host%d:80", i)}))
 	}
 	text, want := workload(rng(4), 200)

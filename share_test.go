@@ -15,9 +15,8 @@ import (
 // TestProcessesShare lets two processes share the tasks, lets one go cleanly and kills one.
 func TestProcessesShare(t *testing.T) {
 	dir := t.TempDir()
-	b := server(t, filepath.Join(dir, "broker"))
-	defer b.Close()
-	cl := reader(t, kgo.SeedBrokers(b.Addr()))
+	addr := address(t, filepath.Join(dir, "broker"))
+	cl := reader(t, kgo.SeedBrokers(addr))
 	topicsFor(t, cl)
 	r := rand.New(rand.NewPCG(3, 3))
 	text, want := workload(r, 8000)
@@ -27,7 +26,7 @@ func TestProcessesShare(t *testing.T) {
 	go func() { fed <- feed(ctx, cl, text, 50*time.Millisecond) }()
 
 	config := func(name string) moldau.Config {
-		return moldau.Config{Brokers: []string{b.Addr()}, StateDir: filepath.Join(dir, name), CommitInterval: 20 * time.Millisecond, SessionTimeout: 6 * time.Second}
+		return moldau.Config{Brokers: []string{addr}, StateDir: filepath.Join(dir, name), CommitInterval: 20 * time.Millisecond, SessionTimeout: 6 * time.Second}
 	}
 	tasks := func(a *runs) int { return len(a.Tasks()) }
 	one := start(t, "words", build(t, WordCount), config("one"))
@@ -46,7 +45,7 @@ func TestProcessesShare(t *testing.T) {
 	// A process that is killed gets its tasks back at once when it is started again.
 	log := filepath.Join(dir, "log")
 	defer dump(t, log)
-	env := []string{"MOLDAU_TEST_STATE=" + filepath.Join(dir, "three"), "MOLDAU_TEST_BROKERS=" + b.Addr()}
+	env := []string{"MOLDAU_TEST_STATE=" + filepath.Join(dir, "three"), "MOLDAU_TEST_BROKERS=" + addr}
 	three := spawn(t, log, env...)
 	eventually(t, "the third has some", func() bool { return tasks(two) == 2 })
 	three.Process.Kill()

@@ -50,6 +50,9 @@ type Admin interface {
 	// ClearWriters makes sure that no open transaction of another, dead producer holds up the partitions: it finds
 	// transactions still open there whose id starts with prefix and fences them.
 	ClearWriters(ctx context.Context, prefix string, tps ...TP) error
+	// EndTransactions fences every producer that has a transaction open whose id starts with prefix and is not kept: those
+	// of dead processes, whose transactions hold back committed offsets too.
+	EndTransactions(ctx context.Context, prefix string, keep func(transactionalID string) bool) error
 }
 
 // TopicInfo describes a topic that exists.

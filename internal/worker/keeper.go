@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"time"
@@ -171,9 +172,8 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 		inputs = append(inputs, s.tps...)
 		changelogs = append(changelogs, n.changelogs(s.id)...)
 	}
-	if n.cfg.Transactional && len(changelogs) > 0 {
-		// A dead owner's transaction would hold up both the restore and our own writes until it times out.
-		if err := n.admin.ClearWriters(ctx, n.cfg.App+"-", changelogs...); err != nil {
+	if n.cfg.Transactional {
+		if err := k.clear(ctx, changelogs); err != nil {
 			return fmt.Errorf("ending the transactions of dead owners: %w", err)
 		}
 	}
@@ -213,6 +213,25 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 	}
 	k.retries = 0
 	return nil
+}
+
+// clear ends the transactions of dead owners. They would hold up the committed positions, the restore and our own writes
+// until they time out.
+func (k *keeper) clear(ctx context.Context, changelogs []cluster.TP) error {
+	prefix := k.n.cfg.App + "-"
+	if alive := k.n.alive(); len(alive) > 0 {
+		keep := func(id string) bool {
+			return slices.ContainsFunc(alive, func(instance string) bool { return strings.HasPrefix(id, prefix+instance+"-") })
+		}
+		if err := k.n.admin.EndTransactions(ctx, prefix, keep); err != nil {
+			return err
+		}
+	}
+	// A process that was taken for dead and is back in the group may still have one on what is ours now.
+	if len(changelogs) == 0 {
+		return nil
+	}
+	return k.n.admin.ClearWriters(ctx, prefix, changelogs...)
 }
 
 // positions finds where a task's reading begins.

@@ -124,6 +124,17 @@ func (n *Node) setPlan(p assign.Plan) {
 	n.plan = p
 }
 
+// alive are the instance ids of the group's members, as of the last plan.
+func (n *Node) alive() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var ids []string
+	for _, m := range n.plan.Members {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
 func (n *Node) setState(s string) {
 	n.mu.Lock()
 	changed := n.state != s

@@ -316,6 +316,27 @@ func (a admin) ClearWriters(ctx context.Context, prefix string, tps ...cluster.T
 	return nil
 }
 
+func (a admin) EndTransactions(ctx context.Context, prefix string, keep func(string) bool) error {
+	list := kmsg.NewPtrListTransactionsRequest()
+	list.StateFilters = []string{"Ongoing"}
+	resp, err := list.RequestWith(ctx, a.cl)
+	if err != nil {
+		return wrap(err, "listing transactions")
+	}
+	if resp.ErrorCode != 0 {
+		return code(resp.ErrorCode, "listing transactions")
+	}
+	for _, s := range resp.TransactionStates {
+		if !strings.HasPrefix(s.TransactionalID, prefix) || keep(s.TransactionalID) {
+			continue
+		}
+		if err := initProducer(ctx, a.cl, s.TransactionalID); err != nil {
+			return wrap(err, "fencing the producer %q", s.TransactionalID)
+		}
+	}
+	return nil
+}
+
 // openWriters returns the producers that have a transaction open on any of the partitions.
 func (a admin) openWriters(ctx context.Context, tps []cluster.TP) ([]int64, error) {
 	if len(tps) == 0 {

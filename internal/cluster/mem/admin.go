@@ -133,3 +133,14 @@ func (a admin) ClearWriters(_ context.Context, prefix string, tps ...cluster.TP)
 	}
 	return nil
 }
+
+func (a admin) EndTransactions(_ context.Context, prefix string, keep func(string) bool) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range sortedKeys(a.writers) {
+		if w := a.writers[id]; strings.HasPrefix(id, prefix) && w.open != nil && !keep(id) {
+			a.fence(w)
+		}
+	}
+	return nil
+}
