@@ -40,7 +40,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 // start starts a broker on a file system in memory, unless the test says otherwise.
 func start(t testing.TB, edit ...func(*Config)) *Broker {
 	t.Helper()
-	c := Config{Dir: "data", FS: vfs.NewMem(), Logger: quiet(t)}
+	c := Config{Dir: "data", FS: vfs.NewMem(), Logger: quiet(t), walBytes: 1 << 20}
 	for _, e := range edit {
 		e(&c)
 	}

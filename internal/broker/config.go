@@ -52,6 +52,8 @@ type Config struct {
 	Now func() time.Time
 	// Logger takes what operators should know; default slog.Default().
 	Logger *slog.Logger
+
+	walBytes int64 // size of a file of the write-ahead log; small ones make crash tests fast
 }
 
 // Validate reports every mistake at once.
