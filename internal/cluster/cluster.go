@@ -38,7 +38,8 @@ type Admin interface {
 	Describe(ctx context.Context, topics ...string) (map[string]TopicInfo, error)
 	// Create makes the topics that are missing; one that exists is no error.
 	Create(ctx context.Context, topics ...TopicSpec) error
-	// Ends returns the end offset of each partition: the last stable offset if committed, else the high watermark.
+	// Ends returns the end offset of each partition: the last stable offset if committed, else the high watermark. What a
+	// transaction has just committed may still lie between the two; who must not miss it reads up to the latter.
 	Ends(ctx context.Context, committed bool, tps ...TP) (map[TP]int64, error)
 	// Starts returns the log start offset of each partition.
 	Starts(ctx context.Context, tps ...TP) (map[TP]int64, error)
@@ -138,7 +139,8 @@ type Producer interface {
 	// CommitOffsets adds the input positions to the open transaction.
 	CommitOffsets(ctx context.Context, group GroupMetadata, offsets map[TP]Offset) error
 	// End commits or aborts. It returns ErrUnknown if it cannot say whether the commit took place; then Init comes next.
-	// After ErrAborted the transaction is gone and Begin may follow.
+	// After ErrAborted the transaction is gone and Begin may follow. A failed abort may be asked for again. The answer may
+	// come before readers see the result: until then the last stable offset, and Committed, hold back.
 	End(ctx context.Context, commit bool) error
 	// Init fences every earlier producer of this transactional id and aborts what it left open. After ErrUnknown it
 	// settles the fate of that transaction: afterwards committed offsets tell which way it went. From the second call on
