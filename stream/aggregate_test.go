@@ -150,12 +150,12 @@ func TestTables(t *testing.T) {
 		want  string
 	}{
 		{"as it is", func(t *T) *T { return t }, "a=x@10 h:1, b=y@30, a=z@5 h:2, a=~@40, a=w@42"},
-		{"filter forwards tombstones", func(t *T) *T {
+		{"filter does not tell of what was not there", func(t *T) *T {
 			return t.Filter(func(_, v string) bool { return v < "y" })
-		}, "a=x@10 h:1, b=~@30, a=~@5 h:2, a=~@40, a=w@42"},
+		}, "a=x@10 h:1, a=~@5 h:2, a=w@42"},
 		{"filterNot", func(t *T) *T {
 			return t.FilterNot(func(_, v string) bool { return v < "y" })
-		}, "a=~@10 h:1, b=y@30, a=z@5 h:2, a=~@40, a=~@42"},
+		}, "b=y@30, a=z@5 h:2, a=~@40"},
 		{"mapValues", func(t *T) *T {
 			return t.MapValues(func(v string) string { return v + v })
 		}, "a=xx@10 h:1, b=yy@30, a=zz@5 h:2, a=~@40, a=ww@42"},
@@ -169,6 +169,20 @@ func TestTables(t *testing.T) {
 			return t.Filter(func(_, v string) bool { return v < "y" }).Stored(state.NewKeyValue("few", serde.String, serde.String))
 		}, "a=x@10 h:1, a=~@5 h:2, a=w@42"},
 	}
+	t.Run("unstored", func(t *testing.T) {
+		d := streamtest.New(t, func(b *stream.Builder) {
+			few := func(_, v string) bool { return v < "y" }
+			b.UnstoredTable(text).Filter(few).ToStream().To(out)
+			b.Stream(text).ToUnstoredTable().MapValues(strings.ToUpper).ToStream().To(out2)
+		})
+		feedText(d)
+		if got, want := show(streamtest.Out(d, out).All()), "a=x@10 h:1, b=~@30, a=~@5 h:2, a=~@40, a=w@42"; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if got, want := show(streamtest.Out(d, out2).All()), "a=X@10 h:1, b=Y@30, a=Z@5 h:2, a=~@40, a=W@42"; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	})
 	for _, source := range []string{"table", "toTable"} {
 		for _, test := range tests {
 			t.Run(source+"/"+test.name, func(t *testing.T) {

@@ -13,8 +13,6 @@
 package stream
 
 import (
-	"slices"
-
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/serde"
 	"github.com/moldau/moldau/topology"
@@ -25,7 +23,14 @@ import (
 type Builder struct {
 	graph   topology.Graph
 	sources []*topology.Node
-	written []*topology.Topic // repartition topics
+	written []*crossing
+}
+
+// crossing is a repartition topic with its two ends.
+type crossing struct {
+	topic    *topology.Topic
+	from     *topology.Node
+	nullKeys bool // they go through as well
 }
 
 // NewBuilder starts an empty topology.
@@ -81,27 +86,49 @@ func (b *Builder) source[K, V any](t Topic[K, V]) *topology.Node {
 	return n
 }
 
-// through sends what from gives into a repartition topic and reads it again. Null keys are left out: they have no place.
+// through sends what from gives into a repartition topic and reads it again. Null keys are left out, since they have no place;
+// unless somebody below joins them with nothing.
 func (b *Builder) through[K, V any](from *topology.Node, t Repartition[K, V]) *topology.Node {
 	at := where()
-	topic := b.topic(at, "repartition topic", t.root, t.spec, t.key, t.value)
-	if slices.Contains(b.written, topic) {
-		b.graph.Fail(topology.ErrClash, at, "repartition topic %q is written by two operators; Merge the streams before, or give each a topic of its own", t.name)
-	}
-	b.written = append(b.written, topic)
-	sink := &topology.Node{Kind: "repartition", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{topic}, At: at}
+	x := b.cross(at, from, b.topic(at, "repartition topic", t.root, t.spec, t.key, t.value))
+	sink := &topology.Node{Kind: "repartition", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{x.topic}, At: at}
 	out := writer[K, V]{key: t.key, value: t.value, by: t.by}
 	add(b, sink, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
 		w := out.open(env, sink.ID)
-		to := env.Topic(topic.Logical())
+		to := env.Topic(x.topic.Logical())
 		return func(c *flow.Ctx, k K, v V) {
-			if !c.KeyNull {
+			if !c.KeyNull || x.nullKeys {
 				w.write(c, to, k, v)
 			}
 		}, nil
 	})
-	source := &topology.Node{Kind: "source", Source: topic, At: at}
+	source := &topology.Node{Kind: "source", Source: x.topic, At: at}
 	add(b, source, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
 	source.Feed = feed(source.ID, t.key, t.value)
 	return source
+}
+
+// cross notes that a repartition topic is written; only one operator may.
+func (b *Builder) cross(at string, from *topology.Node, topic *topology.Topic) *crossing {
+	for _, x := range b.written {
+		if x.topic == topic {
+			b.graph.Fail(topology.ErrClash, at, "repartition topic %q is written by two operators; Merge the streams before, or give each a topic of its own", topic.Name)
+		}
+	}
+	x := &crossing{topic: topic, from: from}
+	b.written = append(b.written, x)
+	return x
+}
+
+// keepNullKeys lets null keys through the repartition topics above a left or outer join.
+func (b *Builder) keepNullKeys(n *topology.Node) {
+	for _, p := range n.Parents {
+		b.keepNullKeys(p)
+	}
+	for _, x := range b.written {
+		if n.Source == x.topic && !x.nullKeys {
+			x.nullKeys = true
+			b.keepNullKeys(x.from)
+		}
+	}
 }

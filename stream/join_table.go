@@ -142,15 +142,29 @@ func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV]
 }
 
 func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, V2], kind string, l lookup[K, V, TK, V2, R]) *topology.Node {
-	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, With: []*topology.Node{t.n}, Stores: t.stores, ReadsOnly: true, Keyed: true}
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, With: []*topology.Node{t.n}, Stores: t.stores, ReadsOnly: true, Keyed: true, At: where()}
+	t.mustView(n.At)
+	if l.left != nil {
+		b.keepNullKeys(from)
+	}
 	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
 		return l.wire(env, n.ID, t.view(env), down), nil
 	})
 }
 
 func joinGlobal[K, V, GK, GV, R any](b *Builder, from *topology.Node, g *GlobalKTable[GK, GV], kind string, l lookup[K, V, GK, GV, R]) *topology.Node {
-	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Globals: []*topology.Global{g.g}, ReadsOnly: true}
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Globals: []*topology.Global{g.g}, ReadsOnly: true, At: where()}
+	if l.left != nil {
+		b.keepNullKeys(from)
+	}
 	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
 		return l.wire(env, n.ID, g.view(env, n.ID), down), nil
 	})
+}
+
+// mustView notes a table that nobody keeps where one must be looked up.
+func (t rows[K, V]) mustView(at string) {
+	if t.view == nil {
+		t.b.graph.Fail(topology.ErrHandle, at, "the table made at %s is looked up here, but nobody keeps it; use Table or Stored with a store", t.n.At)
+	}
 }

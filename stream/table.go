@@ -33,8 +33,11 @@ type rows[K, V any] struct {
 	// What it takes to look up a key: stores to connect, and a getter made of them for one task.
 	stores []*topology.Store
 	view   func(env flow.Env) getter[K, V]
-	// wantOld asks for change.Old to be filled in. Without it a derived table cannot tell that nothing has changed.
-	wantOld func()
+	// wantOld asks for change.Old to be filled in, and says whether it will be. Without it a derived table cannot tell
+	// that nothing has changed.
+	wantOld func() bool
+	// sparse: no updates from nothing to nothing; a table of filtered rows says nothing of rows it never had.
+	sparse bool
 }
 
 // Named labels the operator in metrics, errors and descriptions.
@@ -45,7 +48,7 @@ func (t *KTable[K, V]) Named(label string) *KTable[K, V] {
 
 // stored is the table that a node keeps in its own store.
 func stored[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K, V] {
-	return &KTable[K, V]{rows[K, V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() { n.NeedOld = true },
+	return &KTable[K, V]{rows[K, V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() bool { n.NeedOld = true; return true },
 		view: func(env flow.Env) getter[K, V] {
 			kv := env.Store(s.Spec.Name).(*table.KV[K, V])
 			return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
@@ -64,6 +67,8 @@ type keeper[K, V any] struct {
 	node  int
 	down  tfn[K, V]
 	every bool // each update is given on at once
+	// sparse: an update from nothing to nothing is none
+	sparse bool
 }
 
 // keeps opens a node's store in a task.
@@ -103,6 +108,9 @@ func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
 		return
 	}
 	old, _, was := s.kv.At(ref)
+	if s.sparse && !was && !live {
+		return
+	}
 	if live {
 		s.kv.Set(ref, v, c.Time, c.Headers)
 	} else {
@@ -121,6 +129,29 @@ func (b *Builder) Table[K, V any](t Topic[K, V], h state.Table[K, V]) *KTable[K,
 // ToTable takes a stream's records as updates of a table: a null value deletes, null keys are dropped.
 func (s *KStream[K, V]) ToTable(h state.Table[K, V]) *KTable[K, V] {
 	return toTable(s.b, "toTable", s.n, h)
+}
+
+// UnstoredTable reads a topic as a table that nobody keeps: its updates can be filtered, mapped and turned into a stream, but it
+// cannot be looked up or joined, and its filters tell of deletions of rows they never had (a KTable without Materialized).
+func (b *Builder) UnstoredTable[K, V any](t Topic[K, V]) *KTable[K, V] {
+	return unstored[K, V](b, "table", b.source(t))
+}
+
+// ToUnstoredTable is ToTable for a table that nobody keeps; see Builder.UnstoredTable.
+func (s *KStream[K, V]) ToUnstoredTable() *KTable[K, V] { return unstored[K, V](s.b, "toTable", s.n) }
+
+func unstored[K, V any](b *Builder, kind string, from *topology.Node) *KTable[K, V] {
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Keyed: true, At: where()}
+	add(b, n, func(env flow.Env, down tfn[K, V]) (fn[K, V], error) {
+		return func(c *flow.Ctx, k K, v V) {
+			if c.KeyNull {
+				env.Dropped(n.ID, nullKey)
+				return
+			}
+			down(c, k, change[V]{New: v, Live: !c.Null})
+		}, nil
+	})
+	return &KTable[K, V]{rows[K, V]{b: b, n: n, wantOld: func() bool { return false }}}
 }
 
 func toTable[K, V any](b *Builder, kind string, from *topology.Node, h state.Table[K, V]) *KTable[K, V] {
@@ -169,11 +200,21 @@ func toStream[K, V any](t rows[K, V]) *topology.Node {
 }
 
 // derive is a table computed row by row: f gives a row's value, ok=false that there is none.
-func derive[K, V, V2 any](t rows[K, V], kind string, f func(k K, v V) (v2 V2, ok bool, err error)) rows[K, V2] {
+func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f func(k K, v V) (v2 V2, ok bool, err error)) rows[K, V2] {
 	old := false
-	d := rows[K, V2]{b: t.b, stores: t.stores, wantOld: func() { old = true; t.wantOld() }}
-	n := step(t.b, kind, t.n, false, func(id int, down tfn[K, V2]) tfn[K, V] { return deriver(id, &old, f, down) })
+	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse}
+	d.wantOld = func() bool {
+		old = old || t.wantOld()
+		return old
+	}
+	if sparse {
+		d.wantOld()
+	}
+	n := step(t.b, kind, t.n, false, func(id int, down tfn[K, V2]) tfn[K, V] { return deriver(id, &old, sparse, f, down) })
 	d.n = n
+	if t.view == nil {
+		return d
+	}
 	d.view = func(env flow.Env) getter[K, V2] {
 		get := t.view(env)
 		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
@@ -191,7 +232,7 @@ func derive[K, V, V2 any](t rows[K, V], kind string, f func(k K, v V) (v2 V2, ok
 	return d
 }
 
-func deriver[K, V, V2 any](id int, old *bool, f func(K, V) (V2, bool, error), down tfn[K, V2]) tfn[K, V] {
+func deriver[K, V, V2 any](id int, old *bool, sparse bool, f func(K, V) (V2, bool, error), down tfn[K, V2]) tfn[K, V] {
 	return func(c *flow.Ctx, k K, ch change[V]) {
 		var to change[V2]
 		var err error
@@ -208,7 +249,7 @@ func deriver[K, V, V2 any](id int, old *bool, f func(K, V) (V2, bool, error), do
 					return
 				}
 			}
-			if !to.WasLive && !to.Live {
+			if sparse && !to.WasLive && !to.Live {
 				return
 			}
 		}
@@ -216,7 +257,7 @@ func deriver[K, V, V2 any](id int, old *bool, f func(K, V) (V2, bool, error), do
 	}
 }
 
-// Filter is the rows for which f is true. A row that is not, or no longer, is a deletion to those who read the updates.
+// Filter is the rows for which f is true. A row that is so no longer is a deletion to those who read the updates.
 func (t *KTable[K, V]) Filter(f func(K, V) bool) *KTable[K, V] {
 	return &KTable[K, V]{t.filter("filter", true, f)}
 }
@@ -227,7 +268,7 @@ func (t *KTable[K, V]) FilterNot(f func(K, V) bool) *KTable[K, V] {
 }
 
 func (t rows[K, V]) filter(kind string, want bool, f func(K, V) bool) rows[K, V] {
-	return derive(t, kind, func(k K, v V) (V, bool, error) { return v, f(k, v) == want, nil })
+	return derive(t, kind, true, func(k K, v V) (V, bool, error) { return v, f(k, v) == want, nil })
 }
 
 // MapValues is the table with f of each value; a nil result, where nil is a value, is no row.
@@ -237,7 +278,7 @@ func (t *KTable[K, V]) MapValues[V2 any](f func(V) V2) *KTable[K, V2] {
 
 func mapRows[K, V, V2 any](t rows[K, V], f func(V) V2) rows[K, V2] {
 	null := nullness[V2]()
-	return derive(t, "mapValues", func(_ K, v V) (V2, bool, error) {
+	return derive(t, "mapValues", false, func(_ K, v V) (V2, bool, error) {
 		v2 := f(v)
 		return v2, !null.of(v2), nil
 	})
@@ -250,7 +291,7 @@ func (t *KTable[K, V]) TryMapValues[V2 any](f func(Record[K, V]) (V2, error)) *K
 
 func tryMapRows[K, V, V2 any](t rows[K, V], f func(Record[K, V]) (V2, error)) rows[K, V2] {
 	null := nullness[V2]()
-	return derive(t, "mapValues", func(k K, v V) (V2, bool, error) {
+	return derive(t, "mapValues", false, func(k K, v V) (V2, bool, error) {
 		v2, err := f(Record[K, V]{Key: k, Value: v})
 		return v2, !null.of(v2), err
 	})
@@ -259,9 +300,11 @@ func tryMapRows[K, V, V2 any](t rows[K, V], f func(Record[K, V]) (V2, error)) ro
 // Stored gives a derived table a store of its own, to be queried or to save computing it again.
 func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 	n := &topology.Node{Kind: "stored", Parents: []*topology.Node{t.n}, At: where()}
+	sparse := t.sparse && t.wantOld()
 	s := t.b.graph.Own(spec(h), n.At, n)
 	addTable(t.b, n, func(env flow.Env, down tfn[K, V], alone bool) (tfn[K, V], error) {
 		k := keeps(env, n, s, down, alone)
+		k.sparse = sparse
 		return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
 	})
 	return stored[K, V](t.b, n, s)

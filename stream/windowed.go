@@ -143,6 +143,7 @@ type panes[K, V, A any] struct {
 
 	emitted *int64 // OnClose: the close time up to which results have gone out; -1: none. The last emit time of Kafka Streams
 	due     int64  // the close time at which the next window closes
+	after   bool   // as Kafka Streams does: after the record has been folded in
 }
 
 func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Window[K, A], add adder[K, V, A]) *WindowedKTable[K, A] {
@@ -160,7 +161,7 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 		p.store.NeedOld(n.NeedOld)
 		switch {
 		case onClose:
-			p.emitted = env.Cell(s.Spec.Name, true)
+			p.emitted, p.after = env.Cell(s.Spec.Name, true), s.Spec.Expiry != flow.ExpiryExact
 			p.schedule()
 		case len(children) > 0 && !p.every:
 			env.Flush(n.ID, p)
@@ -174,7 +175,7 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 // process folds a record into the windows it falls into, oldest first.
 func (p *panes[K, V, A]) process(c *flow.Ctx, streamTime int64, k K, v V) {
 	closed := streamTime - p.grace // windows that end here or before are closed
-	if p.emitted != nil && closed >= p.due {
+	if p.emitted != nil && !p.after && closed >= p.due {
 		// First, since what the record brings may move the store's own time past windows that have not been given on. A
 		// window that closes now takes nothing of this record.
 		if p.emit(c, closed); c.Err != nil {
@@ -191,6 +192,9 @@ func (p *panes[K, V, A]) process(c *flow.Ctx, streamTime int64, k K, v V) {
 				}
 			}
 		}
+	}
+	if p.emitted != nil && p.after && closed >= p.due && c.Err == nil {
+		p.emit(c, closed)
 	}
 }
 

@@ -32,7 +32,8 @@ type Driver struct {
 		waiting javaHeap
 		arrived []string // topics, in the order in which records appeared
 	}
-	err error
+	nullKeys int64 // that were written to global tables
+	err      error
 }
 
 type config struct {
@@ -175,6 +176,9 @@ func (d *Driver) Skipped() int64 {
 // Dropped is how many records operators had to leave out, by "node: reason", over all tasks since they were started.
 func (d *Driver) Dropped() map[string]int64 {
 	sum := map[string]int64{}
+	if d.nullKeys > 0 {
+		sum["global table: null-key"] = d.nullKeys
+	}
 	for _, r := range d.tasks {
 		for drop, n := range r.task.Stats().Dropped {
 			sum[drop.Node+": "+drop.Reason] += n

@@ -1,6 +1,8 @@
 package streamtest
 
 import (
+	"slices"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/task"
 	"github.com/moldau/moldau/internal/tier"
@@ -24,7 +26,8 @@ func (d *Driver) startTasks() {
 	for _, g := range d.topology.Globals {
 		s := d.open(g.Store, nil, 0, tier.NewMem())
 		for _, log := range d.topics[g.Topic.Name].logs {
-			d.must(s.Restore(log, int64(len(log))))
+			keyed := slices.DeleteFunc(slices.Clone(log), func(in flow.In) bool { return in.Key == nil })
+			d.must(s.Restore(keyed, int64(len(log))))
 		}
 		d.globals[g.Store.Spec.Name] = s
 	}

@@ -87,6 +87,9 @@ func (in *interpreter) apply(step Step) any {
 	case "stream":
 		return in.source(step)
 	case "table":
+		if !step.has("store") && !in.keeps(id) {
+			return in.b.UnstoredTable(in.topic(step.text("topic"), step))
+		}
 		return in.b.Table(in.topic(step.text("topic"), step), in.keyValue(step))
 	case "globalTable":
 		return in.b.GlobalTable(in.topic(step.text("topic"), step), in.keyValue(step))
@@ -137,6 +140,9 @@ func (in *interpreter) apply(step Step) any {
 		in.to(step)
 		return nil
 	case "toTable":
+		if !step.has("store") && !in.keeps(id) {
+			return in.partitioned(step, 0, step.text("name")).ToUnstoredTable()
+		}
 		return in.partitioned(step, 0, step.text("name")).ToTable(in.keyValue(step))
 	case "groupByKey":
 		return in.partitioned(step, 0, step.text("name")).GroupByKey()
@@ -239,6 +245,25 @@ func (in *interpreter) partitioned(step Step, i int, name string) streamOf {
 	}
 	in.rekeyed[step.text("id")] = false
 	return from
+}
+
+// keeps says whether Java keeps a table without being asked to: some step looks it, or what is made of it, up.
+func (in *interpreter) keeps(id string) bool {
+	for _, step := range in.vector.Spec.Steps {
+		if !step.has("in") || !slices.Contains(step.texts("in"), id) {
+			continue
+		}
+		switch step.text("op") {
+		case "toStream":
+		case "tableFilter", "tableFilterNot", "tableMapValues", "tableTransformValues":
+			if !step.has("store") && in.keeps(step.text("id")) {
+				return true
+			}
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // updates says on the handle when results go on.
