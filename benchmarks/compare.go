@@ -133,7 +133,9 @@ type bench struct {
 // startBroker builds the command that users run and starts its broker on a free port.
 func (b *bench) startBroker(ctx context.Context) error {
 	moldau := filepath.Join(b.dir, "moldau")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", moldau, "github.com/moldau/moldau/cmd/moldau").CombinedOutput(); err != nil {
+	build := exec.CommandContext(ctx, "go", "build", "-o", moldau, "github.com/moldau/moldau/cmd/moldau")
+	build.Env = append(os.Environ(), "GOTOOLCHAIN=auto")
+	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the broker: %w\n%s", err, out)
 	}
 	b.broker = exec.CommandContext(ctx, moldau, "broker", "-data", filepath.Join(b.dir, "broker"), "-listen", "127.0.0.1:0", "-log", "error")

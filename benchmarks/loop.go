@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -199,6 +201,7 @@ type job struct {
 	exactlyOnce                           bool
 	commit                                time.Duration
 	brokerPID                             int
+	profile                               string
 }
 
 // changelog is where the loop writes its counts a second time.
@@ -228,6 +231,14 @@ func parseJob(name string, args []string) (job, error) {
 	fs.IntVar(&j.records, "records", 5_000_000, "stop after so many input records")
 	fs.BoolVar(&j.exactlyOnce, "exactly-once", false, "one transaction per commit")
 	fs.DurationVar(&j.commit, "commit", 100*time.Millisecond, "commit interval")
+	fs.StringVar(&j.profile, "profile", "", "write a CPU profile to this file")
 	fs.IntVar(&j.brokerPID, "broker-pid", 0, "report this process's CPU time too")
-	return j, fs.Parse(args)
+	if err := fs.Parse(args); err != nil || j.profile == "" {
+		return j, err
+	}
+	f, err := os.Create(j.profile)
+	if err != nil {
+		return j, err
+	}
+	return j, pprof.StartCPUProfile(f) // main stops it
 }

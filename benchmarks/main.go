@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"sort"
 	"strings"
 	"syscall"
@@ -43,7 +44,9 @@ func main() {
 		}
 		run, args = role, args[1:]
 	}
-	if err := run(ctx, args); err != nil && err != flag.ErrHelp {
+	err := run(ctx, args)
+	pprof.StopCPUProfile()
+	if err != nil && err != flag.ErrHelp {
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
 		os.Exit(1)
 	}
