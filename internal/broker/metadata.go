@@ -239,6 +239,8 @@ func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartit
 			rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 			rp.Partition, rp.LeaderID, rp.LeaderEpoch = p, nodeID, t.partitions[p].LeaderEpoch()
 			rp.Replicas, rp.ISR = []int32{nodeID}, []int32{nodeID}
+			// Java's client cannot read null here, though the protocol allows it.
+			rp.EligibleLeaderReplicas, rp.LastKnownELR = []int32{}, []int32{}
 			rt.Partitions = append(rt.Partitions, rp)
 			left--
 		}
