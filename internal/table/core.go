@@ -27,7 +27,8 @@ type core[S suffix[S], C any] struct {
 	out       []byte // sealed bytes; what has been given away never changes
 	key       []byte // of the call in hand, with room for 16
 	buf       []byte
-	tight     bool // Shrink has been called: what is restored goes past RAM
+	fetched   uint32 // so that fetch is not optimised away
+	tight     bool   // Shrink has been called: what is restored goes past RAM
 }
 
 func (c *core[S, C]) init(env flow.StoreEnv, cells cells[C]) error {
@@ -113,7 +114,10 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 	logs, open := c.logs[i:], c.open()
 	first := logs[0].mark
 	for _, l := range logs {
-		for _, u := range l.order {
+		for i, u := range l.order {
+			if i%ahead == 0 {
+				c.fetch(l, l.order[i:min(i+ahead, len(l.order))])
+			}
 			if u == stale {
 				continue
 			}
@@ -138,6 +142,21 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 	c.turn()
 	c.cells.rest()
 	return nil
+}
+
+// ahead is how many entries are fetched at a time: misses of the cache that do not wait for each other.
+const ahead = 32
+
+// fetch has the entries of some places in the order brought into the cache.
+func (c *core[S, C]) fetch(l *log[C], order []uint32) {
+	var sum uint32
+	for _, u := range order {
+		if u != stale {
+			r := &l.undo[u]
+			sum += c.tabs[r.tab].at(r.ref).bits
+		}
+	}
+	c.fetched = sum
 }
 
 // changes calls f for every entry that was set since the last call, in order of last update, and begins a new log: what f

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/serde"
@@ -60,6 +61,9 @@ func newKV[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C]) (*KV
 	}
 	s.t = s.newTab(0)
 	s.t.complete = env.Tier.Count() == 0
+	if !ofTasks(env) {
+		return &KV[K, V]{guarded[K, V]{s, &sync.Mutex{}}}, nil
+	}
 	return &KV[K, V]{s}, nil
 }
 

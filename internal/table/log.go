@@ -65,7 +65,8 @@ func (c *core[S, C]) recycle(l *log[C]) {
 	}
 	clear(l.undo)
 	clear(l.garbage)
-	*l = log[C]{undo: l.undo[:0], order: l.order[:0], dead: l.dead[:0], garbage: l.garbage[:0]}
+	clear(l.changes)
+	*l = log[C]{undo: l.undo[:0], order: l.order[:0], dead: l.dead[:0], garbage: l.garbage[:0], changes: l.changes[:0]}
 	if len(c.spare) < 4 {
 		c.spare = append(c.spare, l)
 	}

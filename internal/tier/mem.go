@@ -66,13 +66,7 @@ func (m *Mem) Flush(now int64) error {
 	return nil
 }
 
-func (m *Mem) Memory() int64 {
-	var n int64
-	for _, s := range m.open { //lint:ordered it is a sum
-		n += s.Memory()
-	}
-	return n
-}
+func (m *Mem) Memory() int64 { return 0 }
 
 func (m *Mem) Close() error { return nil }
 

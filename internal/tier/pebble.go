@@ -269,13 +269,7 @@ func (d *directory) Flush(now int64) error {
 	return d.flush(d.stores)
 }
 
-func (d *directory) Memory() int64 {
-	n := int64(d.db.Metrics().MemTable.Size)
-	for _, s := range d.stores {
-		n += s.Memory()
-	}
-	return n
-}
+func (d *directory) Memory() int64 { return int64(d.db.Metrics().MemTable.Size) }
 
 func (d *directory) Close() error { return d.release() }
 

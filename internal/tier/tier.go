@@ -40,7 +40,7 @@ type DB interface {
 	MaybeFlush(now int64) error
 	// Flush makes everything that has gathered durable.
 	Flush(now int64) error
-	// Memory is what the DB holds in RAM, in bytes, apart from the shared block cache.
+	// Memory is what the DB holds in RAM, in bytes, apart from its stores' own and the shared block cache.
 	Memory() int64
 	Close() error
 }

@@ -1,0 +1,167 @@
+package table
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/tier"
+	"github.com/moldau/moldau/serde"
+)
+
+// nowhere is a tier that keeps nothing: for measuring what a table costs by itself.
+type nowhere struct{}
+
+func (nowhere) Get(dst, _ []byte) ([]byte, bool, error)          { return dst, false, nil }
+func (nowhere) Scan(_, _ []byte, _ func(_, _ []byte) bool) error { return nil }
+func (nowhere) Apply([]flow.TierChange, int64) error             { return nil }
+func (nowhere) DropRange(_, _ []byte) error                      { return nil }
+func (nowhere) Position() int64                                  { return -1 }
+func (nowhere) Count() int64                                     { return 0 }
+func (nowhere) Memory() int64                                    { return 0 }
+func (nowhere) Flush() error                                     { return nil }
+func (nowhere) Close() error                                     { return nil }
+
+var benchTopic = &flow.Topic{Name: "bench-changelog", Partitions: 1}
+
+func benchEnv(t flow.Tier) flow.StoreEnv {
+	return flow.StoreEnv{Spec: &flow.StoreSpec{Name: "bench"}, Changelog: benchTopic, Tier: t}
+}
+
+// key16 makes the i-th key, of 16 bytes.
+func key16(b []byte, i uint64) []byte {
+	b = binary.BigEndian.AppendUint64(b[:0], i*0x9e3779b97f4a7c15)
+	return binary.BigEndian.AppendUint64(b, i)
+}
+
+// cpu is the CPU time of the process so far: on a shared machine the clock on the wall says little.
+func cpu() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// BenchmarkUpdate is a count of random keys, committed every so many updates: Touch, At, Set.
+func BenchmarkUpdate(b *testing.B) {
+	for _, n := range []int{1e3, 1e5, 1e6} {
+		for _, epoch := range []int{1e5, 1e6} {
+			b.Run(fmt.Sprintf("keys=%d/epoch=%d", n, epoch), func(b *testing.B) {
+				benchUpdate(b, n, epoch, nowhere{})
+			})
+		}
+	}
+	b.Run("keys=1000000/epoch=100000/tier", func(b *testing.B) {
+		db, err := tier.Open(b.TempDir(), tier.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer db.Close()
+		st, err := db.Store("s", tier.Expect{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		benchUpdate(b, 1e6, 1e5, st)
+	})
+}
+
+func benchUpdate(b *testing.B, n, epoch int, t flow.Tier) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s, err := NewKV(benchEnv(t), serde.Bytes, serde.Int64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var out flow.Effects
+	e := uint32(1)
+	key := make([]byte, 16)
+	count := func(i uint64) {
+		r, err := s.Touch(key16(key, i))
+		if err != nil {
+			b.Fatal(err)
+		}
+		v, _, _ := s.At(r)
+		s.Set(r, v+1, 7, nil)
+	}
+	commit := func() {
+		if err := s.Seal(e, &out); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Done(e, int64(e)); err != nil {
+			b.Fatal(err)
+		}
+		out.Reset()
+		e++
+	}
+	for i := range n {
+		count(uint64(i))
+		if i%epoch == epoch-1 {
+			commit()
+		}
+	}
+	commit()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	r := rand.New(rand.NewPCG(3, 4))
+	i := 0
+	b.ReportAllocs()
+	began := cpu()
+	for b.Loop() {
+		count(r.Uint64N(uint64(n)))
+		i++
+		if i%epoch == 0 {
+			commit()
+		}
+	}
+	b.ReportMetric(float64(cpu()-began)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(s.Memory())/float64(n), "bytes/key")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "heapbytes/key")
+}
+
+// BenchmarkSeal is what the end of an epoch costs for each key that changed.
+func BenchmarkSeal(b *testing.B) {
+	const n = 1_000_000
+	for _, dirty := range []int{1e4, 1e5} {
+		b.Run(fmt.Sprintf("dirty=%d", dirty), func(b *testing.B) {
+			key := make([]byte, 16)
+			s, err := NewKV(benchEnv(nowhere{}), serde.Bytes, serde.Int64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var out flow.Effects
+			e := uint32(1)
+			update := func(i int) {
+				r, _ := s.Touch(key16(key, uint64(i)))
+				v, _, _ := s.At(r)
+				s.Set(r, v+1, 7, nil)
+			}
+			for i := range int(n) {
+				update(i)
+			}
+			at, used := 0, int64(0)
+			for b.Loop() {
+				for range dirty {
+					update(at)
+					at = (at + 7919) % n
+				}
+				used -= cpu()
+				if err := s.Seal(e, &out); err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Done(e, -1); err != nil {
+					b.Fatal(err)
+				}
+				used += cpu()
+				e++
+				out.Reset()
+			}
+			b.ReportMetric(float64(used)/float64(b.N)/float64(dirty), "cpu-ns/key")
+		})
+	}
+}
