@@ -11,10 +11,7 @@ import (
 	"github.com/moldau/moldau/streamtest"
 )
 
-type (
-	rec = stream.Record[string, string]
-	num = stream.Record[string, int64]
-)
+type rec = stream.Record[string, string]
 
 // feedText sends what the aggregates are tested with: two keys, times out of order, nulls, headers.
 func feedText(d *streamtest.Driver) {

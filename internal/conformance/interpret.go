@@ -36,7 +36,6 @@ type interpreter struct {
 	topics  map[string]topic
 	inputs  []string // topics of the events, sorted
 	shared  map[string]state.Handle
-	kinds   map[string]string // store -> kind in the vector
 }
 
 // build makes the vector's topology; what it cannot build is an error.

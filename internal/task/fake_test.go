@@ -21,7 +21,6 @@ type fake struct {
 	env     flow.Env
 	wired   int
 	seen    []string
-	punct   func(c *flow.Ctx, at int64)
 	stop    func()
 	closed  int
 	streams int64 // interval of a stream-time punctuator; 0: none
