@@ -174,7 +174,7 @@ func (g *Graph) Global(t *Topic, spec *flow.StoreSpec, at string) *Global {
 	if s.Owner != nil || len(s.Users) > 0 {
 		g.Fail(ErrStore, at, "store %q is used by an operator as well as by a global table", s.Spec.Name)
 	}
-	s.Spec.Unlogged = true // the topic is its changelog
+	s.Spec.Unlogged = false // its topic is its changelog: what lies on disk is as good as the position beside it
 	global := &Global{Topic: t, Store: s, At: at}
 	g.globals = append(g.globals, global)
 	return global
