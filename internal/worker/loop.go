@@ -176,8 +176,8 @@ func (w *worker) step(now int64) (worked bool) {
 
 func (w *worker) stepTask(h *hosted, now int64) (int, error) {
 	if len(h.sub.Globals) > 0 {
-		w.n.globalLock.Lock()
-		defer w.n.globalLock.Unlock()
+		w.n.globalLock.RLock()
+		defer w.n.globalLock.RUnlock()
 	}
 	return h.task.Step(now, w.turn)
 }
@@ -366,16 +366,16 @@ func (w *worker) courierRun(ctx context.Context) {
 
 func (w *worker) sealTask(h *hosted, now int64) (*task.Epoch, error) {
 	if len(h.sub.Globals) > 0 {
-		w.n.globalLock.Lock()
-		defer w.n.globalLock.Unlock()
+		w.n.globalLock.RLock()
+		defer w.n.globalLock.RUnlock()
 	}
 	return h.task.Seal(now)
 }
 
 func (w *worker) undoTask(h *hosted, epoch uint32) (map[string]int64, error) {
 	if len(h.sub.Globals) > 0 {
-		w.n.globalLock.Lock()
-		defer w.n.globalLock.Unlock()
+		w.n.globalLock.RLock()
+		defer w.n.globalLock.RUnlock()
 	}
 	return h.task.Undo(epoch)
 }

@@ -39,7 +39,7 @@ type Node struct {
 
 	globals      []*global
 	globalByName map[string]flow.Store
-	globalLock   sync.Mutex // held while anyone may look into a global table: looking up writes to it as well
+	globalLock   sync.RWMutex // held for reading while a task may look into a global table
 
 	backlog  atomic.Int64 // bytes of input that have been polled and not yet stepped
 	memory   atomic.Int64 // what all workers hold

@@ -249,8 +249,8 @@ func (n *Node) Query(ctx context.Context, store string, partition int32, f func(
 		if _, err := n.Partitions(store); err != nil {
 			return err
 		}
-		n.globalLock.Lock()
-		defer n.globalLock.Unlock()
+		n.globalLock.RLock()
+		defer n.globalLock.RUnlock()
 		s := n.globalByName[store]
 		if s == nil || n.State() == Starting {
 			return fmt.Errorf("global table %q is still being read: %w", store, ErrNotHere)
