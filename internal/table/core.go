@@ -280,7 +280,7 @@ func (c *core[S, C]) revert(r *undo[C]) {
 
 // Done: see flow.Store.
 func (c *core[S, C]) Done(epoch uint32, next int64) error {
-	for len(c.logs) > 1 && c.logs[0].epoch <= epoch {
+	for c.logs[0].sealed && c.logs[0].epoch <= epoch {
 		l := c.logs[0]
 		at := int64(-1)
 		if last := c.logs[1]; !last.sealed || last.epoch > epoch {
