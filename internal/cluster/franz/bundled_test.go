@@ -41,7 +41,7 @@ func TestBundledBroker(t *testing.T) {
 		},
 		Delete:  func(t testing.TB, topic string) { c, _ := open(t); deleteTopic(t, c, topic) },
 		Unique:  "t",
-		Restart: time.Second,
+		Restart: 2 * time.Second,
 	})
 }
 

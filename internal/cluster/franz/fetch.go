@@ -240,4 +240,14 @@ func (f *fetcher) fail(tp cluster.TP, err error) {
 	f.err = wrap(err, "fetching %s-%d from offset %d", tp.Topic, tp.Partition, at)
 }
 
-func (f *fetcher) close() { f.cl.Close() }
+// close stops reading before it closes the client: kgo closes badly while it still takes partitions up.
+func (f *fetcher) close() {
+	f.mu.Lock()
+	var all []cluster.TP
+	for tp := range f.at {
+		all = append(all, tp)
+	}
+	f.mu.Unlock()
+	f.remove(all)
+	f.cl.Close()
+}
