@@ -37,7 +37,7 @@ lint: ## gofmt, vet, staticcheck, and the house rules of internal/lint
 	@bad=$$("$$(go env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { printf 'not as gofmt writes it:\n%s\n' "$$bad"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
-	go test ./internal/lint
+	go test -count=1 ./internal/lint
 
 fuzz: ## every fuzz target in turn (FUZZTIME=10s each)
 	@scripts/fuzz.sh $(FUZZTIME)
