@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -334,4 +335,23 @@ func sameBoot(c *Config) { c.BootID = "test" }
 // crash returns what a crash leaves that keeps so many percent, at random, of what was not synced.
 func crash(fs *vfs.MemFS, percent int, seed uint64) vfs.FS {
 	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, seed))})
+}
+
+// watched returns a logger and a count of what it is told of bugs.
+func watched(t testing.TB) (*slog.Logger, *atomic.Int64) {
+	h := &bugWatch{Handler: quiet(t).Handler(), t: t}
+	return slog.New(h), &h.bugs
+}
+
+type bugWatch struct {
+	slog.Handler
+	t    testing.TB
+	bugs atomic.Int64
+}
+
+func (h *bugWatch) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "bug") {
+		h.bugs.Add(1)
+	}
+	return h.Handler.Handle(ctx, r)
 }

@@ -69,13 +69,12 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 	for _, p := range q.Protocols {
 		jr.Protocols = append(jr.Protocols, group.Protocol{Name: p.Name, Metadata: slices.Clone(p.Metadata)})
 	}
-	// A member that says who it is belongs to a group that exists.
-	switch g := b.groups.lock(q.Group, q.Group != "" && q.MemberID == ""); {
-	case q.Group == "":
+	if q.Group == "" {
 		jr.Reply(group.JoinResult{Err: kerr.InvalidGroupID, MemberID: q.MemberID, Generation: -1})
-	case g == nil:
+	} else if g := b.groups.lock(q.Group, q.MemberID == ""); g == nil {
+		// A member that says who it is belongs to a group that exists.
 		jr.Reply(group.JoinResult{Err: kerr.UnknownMemberID, MemberID: q.MemberID, Generation: -1})
-	default:
+	} else {
 		b.groups.apply(g, g.classic.Join(b.cfg.Now(), jr))
 		g.mu.Unlock()
 	}
@@ -107,12 +106,11 @@ func (b *Broker) syncGroup(_ *request, q *kmsg.SyncGroupRequest) reply {
 	for _, a := range q.GroupAssignment {
 		sr.Assignments[a.MemberID] = slices.Clone(a.MemberAssignment)
 	}
-	switch g := b.groups.lock(q.Group, false); {
-	case q.Group == "":
+	if q.Group == "" {
 		sr.Reply(group.SyncResult{Err: kerr.InvalidGroupID})
-	case g == nil:
+	} else if g := b.groups.lock(q.Group, false); g == nil {
 		sr.Reply(group.SyncResult{Err: kerr.UnknownMemberID})
-	default:
+	} else {
 		b.groups.apply(g, g.classic.Sync(b.cfg.Now(), sr))
 		g.mu.Unlock()
 	}
@@ -127,12 +125,11 @@ func (b *Broker) syncGroup(_ *request, q *kmsg.SyncGroupRequest) reply {
 
 func (b *Broker) heartbeat(_ *request, q *kmsg.HeartbeatRequest) reply {
 	resp := response[*kmsg.HeartbeatResponse](q)
-	switch g := b.groups.lock(q.Group, false); {
-	case q.Group == "":
+	if q.Group == "" {
 		resp.ErrorCode = kerr.InvalidGroupID.Code
-	case g == nil:
+	} else if g := b.groups.lock(q.Group, false); g == nil {
 		resp.ErrorCode = kerr.UnknownMemberID.Code
-	default:
+	} else {
 		resp.ErrorCode = code(g.classic.Heartbeat(b.cfg.Now(), q.MemberID, deref(q.InstanceID), q.Generation))
 		b.groups.settle(g)
 		g.mu.Unlock()
@@ -151,15 +148,15 @@ func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
 	}
 	errs := make([]error, len(leaving))
 	var left *future
-	switch g := b.groups.lock(q.Group, false); {
-	case q.Group == "":
+	if q.Group == "" {
 		resp.ErrorCode = kerr.InvalidGroupID.Code
 		return answer(resp)
-	case g == nil:
+	}
+	if g := b.groups.lock(q.Group, false); g == nil {
 		for i := range errs {
 			errs[i] = kerr.UnknownMemberID
 		}
-	default:
+	} else {
 		var e group.Effects
 		errs, e = g.classic.Leave(b.cfg.Now(), leaving)
 		b.groups.apply(g, e)

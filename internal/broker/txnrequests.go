@@ -398,13 +398,11 @@ func (b *Broker) describeTransactions(_ *request, q *kmsg.DescribeTransactionsRe
 	for _, id := range q.TransactionalIDs {
 		rs := kmsg.NewDescribeTransactionsResponseTransactionState()
 		rs.TransactionalID = id
-		e := b.txns.lock(id)
-		switch {
-		case id == "":
+		if id == "" {
 			rs.ErrorCode = kerr.InvalidRequest.Code
-		case e == nil:
+		} else if e := b.txns.lock(id); e == nil {
 			rs.ErrorCode = kerr.TransactionalIDNotFound.Code
-		default:
+		} else {
 			s := e.state
 			rs.State, rs.TimeoutMillis = s.State().String(), int32(s.Timeout().Milliseconds())
 			rs.ProducerID, rs.ProducerEpoch, rs.StartTimestamp = s.Producer().ID, s.Producer().Epoch, -1

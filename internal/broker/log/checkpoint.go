@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 )
 
 // A checkpoint is taken while others write. It need not show one moment: replaying the write-ahead log from where the
@@ -55,6 +56,11 @@ func (l *Log) takeCheckpoint(from lsn, last bool) error {
 	// What the states count on must be visible to be flushed.
 	if err := l.settle(last); err != nil {
 		return err
+	}
+	for i, p := range parts {
+		if err := p.flush(states[i].end); err != nil {
+			return err
+		}
 	}
 	now := l.o.Now().UnixMilli()
 	for _, p := range parts {
@@ -130,14 +136,11 @@ func (l *Log) settle(last bool) error {
 	}
 }
 
-// recordSegments flushes what the states count on, notes where the bytes are, and makes them durable.
+// recordSegments notes where the bytes are and makes them durable. Nothing may fail but a sync, which is final: the
+// marks of what must be synced are taken off.
 func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) error {
-	var unsynced []*segment
-	var dirs []*Partition
+	var syncs []func() error
 	for i, p := range parts {
-		if err := p.flush(states[i].end); err != nil {
-			return err
-		}
 		ps := states[i]
 		p.mu.Lock()
 		if p.gone {
@@ -152,28 +155,32 @@ func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) e
 		}
 		for _, seg := range p.segs {
 			if seg.unsynced {
-				unsynced = append(unsynced, seg)
+				syncs = append(syncs, func() error { return l.syncSegment(seg) })
 				seg.unsynced = false
 			}
 			ps.segs = append(ps.segs, segState{
 				base: seg.base, size: seg.size, next: seg.next, maxTS: seg.maxTS, created: seg.created,
-				horizon: seg.horizon, gen: seg.gen, sealed: seg.sealed,
+				horizon: seg.horizon, gen: seg.gen, sum: seg.sum, sealed: seg.sealed,
 			})
 		}
 		if p.newFiles {
-			dirs = append(dirs, p)
+			syncs = append(syncs, func() error { return l.syncPartitionDir(p) })
 			p.newFiles = false
 		}
 		p.mu.Unlock()
 		s.parts = append(s.parts, ps)
 	}
-	var err error
-	for _, seg := range unsynced {
-		err = errors.Join(err, l.syncSegment(seg))
+	if l.newDirs {
+		syncs = append(syncs, func() error { return syncDir(l.fs, l.fs.PathJoin(l.o.Dir, "partitions")) })
+		l.newDirs = false
 	}
-	for _, p := range dirs {
-		err = errors.Join(err, l.syncPartitionDir(p))
+	// Many at once: a journal commits them together.
+	var g errgroup.Group
+	g.SetLimit(16)
+	for _, sync := range syncs {
+		g.Go(sync)
 	}
+	err := g.Wait()
 	if err != nil {
 		// The kernel may have dropped what it could not write; the write-ahead log still has it.
 		l.fail(nil, err, true)

@@ -19,6 +19,9 @@ const maxInflated = 64 << 20
 
 var errTooLarge = fmt.Errorf("decompresses to more than %d bytes", maxInflated)
 
+// smallInflated is what may be allocated because a frame says so.
+const smallInflated = 1 << 20
+
 // xerial starts snappy data in the frames of Java's client; other clients send one plain block.
 var xerial = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
 
@@ -78,6 +81,19 @@ func (c *codecs) inflate(codec int, src []byte) ([]byte, error) {
 	case codecZstd:
 		if err := c.zstd(); err != nil {
 			return nil, err
+		}
+		var head zstd.Header
+		if err := head.Decode(src); err != nil {
+			return nil, err
+		}
+		// DecodeAll believes the size a frame claims and allocates it; a stream grows with what really comes.
+		if head.FrameContentSize > smallInflated && head.FrameContentSize > 256*uint64(len(src)) {
+			r, err := zstd.NewReader(bytes.NewReader(src), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+			if err != nil {
+				return nil, err
+			}
+			defer r.Close()
+			return readCapped(r, len(src))
 		}
 		dst, err := c.zstdReader.DecodeAll(src, nil)
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {

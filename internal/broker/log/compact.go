@@ -245,6 +245,7 @@ func (c *compaction) swap(old []*segment, out *segment) bool {
 	segs = append(segs, out)
 	c.p.segs = append(segs, c.p.segs[i+len(old):]...)
 	c.p.newFiles = true
+	c.p.tail.dropBelow(out.next)
 	c.l.discardFiles(old, c.now+c.cfg.FileDeleteDelayMS)
 	return true
 }

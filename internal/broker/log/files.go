@@ -11,11 +11,3 @@ func removeIfThere(fs vfs.FS, path string) error {
 	}
 	return nil
 }
-
-// makeDir makes the directory of a partition, and sees to it that it survives a power loss.
-func (l *Log) makeDir(dir string) error {
-	if err := l.fs.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return syncDir(l.fs, l.fs.PathDir(dir))
-}

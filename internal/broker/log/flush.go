@@ -131,18 +131,21 @@ func (l *Log) flushDirty() error {
 		p.dirty = false
 		hw := p.hw
 		p.mu.Unlock()
-		if err := p.flush(hw); err != nil {
-			for _, p := range dirty[i:] {
-				p.mu.Lock()
-				again := !p.dirty
-				p.dirty = true
-				p.mu.Unlock()
-				if again {
-					l.markDirty(p)
-				}
-			}
-			return err
+		err := p.flush(hw)
+		if err == nil {
+			continue
 		}
+		p.mu.Lock()
+		again := !p.dirty
+		p.dirty = true
+		p.mu.Unlock()
+		l.dirtyMu.Lock()
+		l.dirty = append(l.dirty, dirty[i+1:]...)
+		l.dirtyMu.Unlock()
+		if again {
+			l.markDirty(p)
+		}
+		return err
 	}
 	l.budget.evict(l.o.CacheBytes)
 	return nil
@@ -153,6 +156,7 @@ func (p *Partition) flush(limit int64) error {
 	l := p.log
 	for {
 		p.mu.Lock()
+		p.passOver()
 		var batches []cached
 		var n int64
 		live := p.tail.live()
@@ -200,13 +204,29 @@ func (p *Partition) flush(limit int64) error {
 	}
 }
 
+// passOver leaves out batches that were deleted before any segment had them, as records of repartition topics are.
+// With p.mu held.
+func (p *Partition) passOver() {
+	live := p.tail.live()
+	for i := p.tail.from(p.flushed); i < len(live) && live[i].last < p.logStart; i++ {
+		n := int64(len(live[i].data))
+		p.flushed = live[i].last + 1
+		p.flushPos += n
+		p.log.budget.unflushed.Add(-n)
+		if len(p.segs) > 0 {
+			p.segs[len(p.segs)-1].sealed = true // offsets within a segment have no gaps
+		}
+	}
+}
+
 // roll begins the next segment.
 func (p *Partition) roll(last *segment, base, now int64) (*segment, error) {
 	l := p.log
 	if last == nil {
-		if err := l.makeDir(p.dir()); err != nil {
+		if err := l.fs.MkdirAll(p.dir(), 0o755); err != nil {
 			return nil, err
 		}
+		l.newDirs = true
 	} else if o, err := l.files.get(last, last.size, false); err == nil {
 		o.mu.Lock()
 		err = o.index.finish(l.fs, last.indexPath())

@@ -2,6 +2,7 @@ package log
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -111,54 +112,104 @@ func parseIndex(b []byte, base, size int64) index {
 	return x
 }
 
-// extend reads the batches of a segment that the index lacks, up to size.
+// extend reads the batches of a segment that the index lacks, up to size. What their own checksums leave out must be
+// what it can only be: without an index nothing else vouches for it.
 func (x *index) extend(f io.ReaderAt, s *segment, size int64) error {
-	buf := make([]byte, 0)
+	next := s.base
+	if n := x.count(); n > 0 && s.gen == 0 {
+		last, err := x.lastOffset(f, s)
+		if err != nil {
+			return err
+		}
+		next = last + 1
+	}
+	var buf []byte
 	for pos := x.size(); pos < size; {
-		want := min(size-pos, 1<<20)
-		if int64(cap(buf)) < want {
+		// Enough for the whole batch, should one be larger than what is usually read at once.
+		want := min(size-pos, max(flushChunk, int64(cap(buf))))
+		if int64(len(buf)) < want {
 			buf = make([]byte, want)
 		}
-		buf = buf[:want]
-		if n, err := f.ReadAt(buf, pos); n < len(buf) {
+		b := buf[:want]
+		if n, err := f.ReadAt(b, pos); n < len(b) {
 			return s.corrupt(pos+int64(n), fmt.Errorf("the file ends here, %d bytes were synced: %w", size, err))
 		}
 		used := 0
-		for {
-			h, ok := parseHeader(buf[used:])
+		for used < len(b) {
+			h, ok := parseHeader(b[used:])
 			if !ok {
 				break
 			}
-			data := buf[used : used+h.size]
-			if !crcMatches(data) {
-				return s.corrupt(pos+int64(used), fmt.Errorf("the batch at offset %d does not match its checksum", h.base))
+			data := b[used : used+h.size]
+			if err := s.vouch(&h, data, next); err != nil {
+				return s.corrupt(pos+int64(used), err)
 			}
+			next = h.next()
 			x.add(&h, data)
 			used += h.size
 		}
 		if used == 0 {
-			// A batch larger than the buffer, or none at all.
 			n := int64(0)
-			if len(buf) >= lengthSize {
-				n = int64(int32(binary.BigEndian.Uint32(buf[posLength:]))) + lengthSize
+			if len(b) >= lengthSize {
+				n = int64(int32(binary.BigEndian.Uint32(b[posLength:]))) + lengthSize
 			}
 			if n <= want || n > size-pos {
-				return s.corrupt(pos, fmt.Errorf("no batch starts here"))
+				return s.corrupt(pos, errors.New("no batch starts here"))
 			}
 			buf = make([]byte, n)
-			if _, err := f.ReadAt(buf, pos); err != nil && err != io.EOF {
-				return s.corrupt(pos, err)
-			}
-			h, ok := parseHeader(buf)
-			if !ok || !crcMatches(buf[:h.size]) {
-				return s.corrupt(pos, fmt.Errorf("the batch at offset %d does not match its checksum", h.base))
-			}
-			x.add(&h, buf[:h.size])
-			used = h.size
 		}
 		pos += int64(used)
 	}
 	return nil
+}
+
+// vouch checks a batch that no index knows; next is where the one before ended.
+func (s *segment) vouch(h *header, data []byte, next int64) error {
+	if !crcMatches(data) {
+		return fmt.Errorf("the batch at offset %d does not match its checksum", h.base)
+	}
+	if h.base < next || h.base > next && s.gen == 0 {
+		return fmt.Errorf("a batch says that it is at offset %d, expected is %d", h.base, next)
+	}
+	l := s.p.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if epoch := s.p.epochAt(h.base); h.epoch != epoch {
+		return fmt.Errorf("the batch at offset %d has the leader epoch %d, expected is %d", h.base, h.epoch, epoch)
+	}
+	return nil
+}
+
+// lastOffset is the last offset the index covers.
+func (x *index) lastOffset(f io.ReaderAt, s *segment) (int64, error) {
+	last := x.at(x.count() - 1)
+	buf := make([]byte, last.len)
+	if n, err := f.ReadAt(buf, last.pos); n < len(buf) {
+		return 0, s.corrupt(last.pos+int64(n), fmt.Errorf("the file ends here: %w", err))
+	}
+	if err := last.check(buf); err != nil {
+		return 0, s.corrupt(last.pos, err)
+	}
+	offset := int64(0)
+	for len(buf) > 0 {
+		h, ok := parseHeader(buf)
+		if !ok || !crcMatches(buf[:h.size]) {
+			return 0, s.corrupt(last.pos, errors.New("a batch does not match its checksum"))
+		}
+		offset = h.last()
+		buf = buf[h.size:]
+	}
+	return offset, nil
+}
+
+// outsideSum is what a segmentWriter notes of a segment: the sum over all blocks' sums.
+func (x *index) outsideSum() uint32 {
+	var b []byte
+	for i := range x.count() {
+		block := x.at(i)
+		b = binary.LittleEndian.AppendUint32(b, block.sum)
+	}
+	return checksum(b)
 }
 
 // finish closes the last block of a segment that grows no more, and saves it.

@@ -54,6 +54,7 @@ type Log struct {
 	checkpointNow       chan chan error
 	stopFlush           chan struct{}
 	flushBuf            []byte
+	newDirs             bool        // a partition got its directory since the last checkpoint
 	idle                atomic.Bool // nothing was written since the last checkpoint
 	clean               bool        // the checkpoint on disk says that nothing follows
 	changed             atomic.Bool // segments changed since the last checkpoint

@@ -80,6 +80,9 @@ func (l *Log) CreatePartition(id PartitionID, name string, c Config) (*Partition
 	p := l.partition(id)
 	p.name.Store(&name)
 	p.attached = true
+	if len(p.epochs) == 0 {
+		p.beginEpoch(l.epoch, 0)
+	}
 	p.cfg.Store(c.withDefaults(&l.o))
 	return p, nil
 }
@@ -105,7 +108,7 @@ func compareIDs(a, b PartitionID) int {
 func (l *Log) partition(id PartitionID) *Partition {
 	p := l.parts[id]
 	if p == nil {
-		p = &Partition{log: l, id: id, epochs: []epochStart{{epoch: l.epoch}}}
+		p = &Partition{log: l, id: id}
 		name := hex.EncodeToString(id.Topic[:])
 		p.name.Store(&name)
 		p.cfg.Store(Config{}.withDefaults(&l.o))

@@ -90,7 +90,9 @@ func (l *Log) open() error {
 		l.logger.Info("broker log: recovered", "dir", dir, "frames", l.recovered.Frames, "bytes", l.recovered.Bytes, "power_loss_possible", l.recovered.MayHaveLost)
 	}
 	// Every directory made above must be there after a power loss. The one above may not be ours to open.
-	_ = syncDir(fs, fs.PathDir(dir))
+	if err := syncDir(fs, fs.PathDir(dir)); err != nil && !oserror.IsPermission(err) {
+		return err
+	}
 	return errors.Join(syncDir(fs, l.wal.dir), syncDir(fs, dir))
 }
 
@@ -173,7 +175,7 @@ func (l *Log) restore(s *state) {
 		p.logStart, p.hw, p.flushed, p.cleaned, p.compacted = ps.logStart, ps.end, ps.flushed, ps.cleaned, ps.compacted
 		for _, ss := range ps.segs {
 			p.segs = append(p.segs, &segment{
-				p: p, base: ss.base, gen: ss.gen, size: ss.size, next: ss.next, maxTS: ss.maxTS,
+				p: p, base: ss.base, gen: ss.gen, sum: ss.sum, size: ss.size, next: ss.next, maxTS: ss.maxTS,
 				created: ss.created, horizon: ss.horizon, sealed: ss.sealed,
 			})
 		}

@@ -124,5 +124,9 @@ func (w *segmentWriter) finish(good bool) error {
 	if err = errors.Join(err, w.f.Close()); err != nil {
 		return errors.Join(err, removeIfThere(w.fs, w.s.path()))
 	}
-	return w.index.finish(w.fs, w.s.indexPath())
+	if err := w.index.finish(w.fs, w.s.indexPath()); err != nil {
+		return errors.Join(err, removeIfThere(w.fs, w.s.path()))
+	}
+	w.s.sum = w.index.outsideSum()
+	return nil
 }

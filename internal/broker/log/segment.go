@@ -20,10 +20,11 @@ type segment struct {
 	size     int64  // bytes that count; the file may have remains of a crash behind them
 	next     int64  // offset behind the last batch
 	maxTS    int64
-	created  int64 // wall clock of its first batch, ms
-	sealed   bool  // takes no more batches
-	unsynced bool  // was written to since the last checkpoint
-	horizon  int64 // when the first deletion or marker compaction left may go, ms; 0: there is none
+	created  int64  // wall clock of its first batch, ms
+	sealed   bool   // takes no more batches
+	unsynced bool   // was written to since the last checkpoint
+	sum      uint32 // of a compacted one: what vouches for its index
+	horizon  int64  // when the first deletion or marker compaction left may go, ms; 0: there is none
 }
 
 func (s *segment) name() string {
@@ -146,8 +147,20 @@ func (o *openSegment) read(fs vfs.FS, size int64, create bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.index = loadIndex(fs, o.s.indexPath(), o.s, size)
+	if o.s.gen > 0 && o.index.size() != size {
+		// Offsets in a compacted segment have gaps, so only the whole of it can be vouched for.
+		o.index = index{}
+	}
 	if err := o.index.extend(o.f, o.s, size); err != nil {
 		return errors.Join(err, o.f.Close())
+	}
+	if o.s.gen > 0 {
+		if err := o.index.finish(fs, o.s.indexPath()); err != nil {
+			return errors.Join(err, o.f.Close())
+		}
+		if o.index.outsideSum() != o.s.sum {
+			return errors.Join(o.s.corrupt(0, errors.New("offsets or lengths of batches are not those written")), o.f.Close())
+		}
 	}
 	return nil
 }

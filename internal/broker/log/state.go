@@ -38,7 +38,7 @@ type partState struct {
 
 type segState struct {
 	base, size, next, maxTS, created, horizon int64
-	gen                                       uint32
+	gen, sum                                  uint32
 	sealed                                    bool
 }
 
@@ -105,7 +105,7 @@ func (p *partState) encode(b []byte) []byte {
 		for _, v := range []int64{s.base, s.size, s.next, s.maxTS, s.created, s.horizon} {
 			b = u64(b, v)
 		}
-		b = flag(u32(b, s.gen), s.sealed)
+		b = flag(u32(u32(b, s.gen), s.sum), s.sealed)
 	}
 	return b
 }
@@ -182,12 +182,12 @@ func (p *partState) decode(d *decoder) {
 	for i := range p.aborted {
 		p.aborted[i] = aborted{d.i64(), d.i64(), d.i64(), d.i64()}
 	}
-	p.segs = make([]segState, d.count(53))
+	p.segs = make([]segState, d.count(57))
 	for i := range p.segs {
 		s := &p.segs[i]
 		for _, v := range []*int64{&s.base, &s.size, &s.next, &s.maxTS, &s.created, &s.horizon} {
 			*v = d.i64()
 		}
-		s.gen, s.sealed = d.u32(), d.u8() != 0
+		s.gen, s.sum, s.sealed = d.u32(), d.u32(), d.u8() != 0
 	}
 }

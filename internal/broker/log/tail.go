@@ -19,6 +19,7 @@ type cached struct {
 type tail struct {
 	entries []cached
 	head    int // entries before it were dropped
+	ahead   int // how many were dropped that the budget still counts
 }
 
 func (t *tail) live() []cached { return t.entries[t.head:] }
@@ -42,6 +43,14 @@ func (t *tail) drop() {
 	case t.head >= 64 && t.head*2 >= len(t.entries):
 		t.entries = append(make([]cached, 0, len(t.entries)-t.head), t.live()...)
 		t.head = 0
+	}
+}
+
+// dropBelow drops what compaction has been over: memory would show what the segments no longer do.
+func (t *tail) dropBelow(offset int64) {
+	for t.head < len(t.entries) && t.entries[t.head].base < offset {
+		t.drop()
+		t.ahead++
 	}
 }
 
@@ -97,6 +106,10 @@ func (p *Partition) dropOldest() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
+		return true
+	}
+	if p.tail.ahead > 0 {
+		p.tail.ahead--
 		return true
 	}
 	if p.tail.live()[0].base >= p.flushed {

@@ -108,7 +108,9 @@ func (w *wal) leave() {
 	if w.f == nil {
 		return
 	}
-	w.header.prevEnd = w.position()
+	if w.off > 0 {
+		w.header.prevEnd = w.position()
+	} // else the file has no header and is not part of the log
 	w.mu.Lock()
 	w.left = append(w.left, w.f)
 	w.current = nil
