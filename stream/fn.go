@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/moldau/moldau/internal/flow"
@@ -70,6 +71,26 @@ func (n null[T]) of(v T) bool { return n.is && *(*unsafe.Pointer)(unsafe.Pointer
 
 // hides says whether a function of T must not be called: the record is null and T has no nil to say so.
 func (n null[T]) hides(isNull bool) bool { return isNull && !n.is }
+
+// shares says whether a copy of a T can be written through: it holds pointers, slices, maps or interfaces.
+func shares[T any]() bool { return sharing(reflect.TypeFor[T]()) }
+
+func sharing(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if sharing(t.Field(i).Type) {
+				return t != reflect.TypeFor[time.Time]()
+			}
+		}
+		return false
+	case reflect.Array:
+		return sharing(t.Elem())
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+		return true
+	}
+	return false
+}
 
 // where is the author's line: the nearest caller outside this package.
 func where() string {

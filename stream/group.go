@@ -89,7 +89,7 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[
 	s := g.b.graph.Own(spec(h), n.At, n)
 	addTable(g.b, n, func(env flow.Env, down tfn[K, A], alone bool) (fn[K, V], error) {
 		keep := keeps(env, n, s, down, alone)
-		kv, every := keep.kv, keep.every
+		kv := keep.kv
 		return func(c *flow.Ctx, k K, v V) {
 			if c.KeyNull {
 				env.Dropped(n.ID, nullKey)
@@ -114,17 +114,7 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[
 			if !live || at < c.Time {
 				at = c.Time
 			}
-			if ok {
-				kv.Set(ref, next, at, c.Headers)
-			} else {
-				kv.Unset(ref, at, c.Headers)
-			}
-			if every {
-				was := c.Time
-				c.Time = at
-				down(c, k, change[A]{Old: old, New: next, WasLive: live, Live: ok})
-				c.Time = was
-			}
+			keep.set(c, ref, k, change[A]{Old: old, New: next, WasLive: live, Live: ok}, at)
 		}, nil
 	})
 	return stored[K, A](g.b, n, s)

@@ -67,13 +67,15 @@ type keeper[K, V any] struct {
 	node  int
 	down  tfn[K, V]
 	every bool // each update is given on at once
+	exact bool // and its old value must be one that no aggregator has written through
 	// sparse: an update from nothing to nothing is none
 	sparse bool
 }
 
 // keeps opens a node's store in a task.
 func keeps[K, V any](env flow.Env, n *topology.Node, s *topology.Store, down tfn[K, V], alone bool) *keeper[K, V] {
-	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: n.ID, down: down, every: s.Spec.EveryUpdate}
+	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: n.ID, down: down,
+		every: s.Spec.EveryUpdate && !alone, exact: n.NeedOld && shares[V]()}
 	k.kv.NeedOld(n.NeedOld)
 	if !alone && !k.every {
 		env.Flush(n.ID, k)
@@ -84,9 +86,6 @@ func keeps[K, V any](env flow.Env, n *topology.Node, s *topology.Store, down tfn
 // Flush gives on the last update of each key since the last commit.
 func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 	err := s.kv.Changes(func(k K, ch table.Change[V]) error {
-		if !ch.WasLive && !ch.Live {
-			return nil
-		}
 		c.Time, c.Headers, c.KeyNull = ch.Time, ch.Headers, false
 		s.down(c, k, change[V]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
 		if c.Err != nil && !c.Ask() {
@@ -99,7 +98,36 @@ func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 	}
 }
 
-// put sets or deletes a key, by offset order, and gives the update on.
+// set gives a touched entry its value, or takes it away, and gives the update on if that is to be at once.
+func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int64) {
+	if s.sparse && !ch.WasLive && !ch.Live {
+		return
+	}
+	if ch.Live {
+		s.kv.Set(ref, ch.New, at, c.Headers)
+	} else {
+		s.kv.Unset(ref, at, c.Headers)
+	}
+	if !s.every {
+		return
+	}
+	if s.exact && ch.WasLive {
+		err := s.kv.Changes(func(_ K, exact table.Change[V]) error {
+			ch.Old = exact.Old
+			return nil
+		})
+		if err != nil {
+			c.Break(s.node, err)
+			return
+		}
+	}
+	time := c.Time
+	c.Time = at
+	s.down(c, k, ch)
+	c.Time = time
+}
+
+// put sets or deletes a key, by offset order.
 func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
 	c.Wrote = true
 	ref, err := s.kv.Touch(k)
@@ -108,17 +136,7 @@ func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
 		return
 	}
 	old, _, was := s.kv.At(ref)
-	if s.sparse && !was && !live {
-		return
-	}
-	if live {
-		s.kv.Set(ref, v, c.Time, c.Headers)
-	} else {
-		s.kv.Unset(ref, c.Time, c.Headers)
-	}
-	if s.every {
-		s.down(c, k, change[V]{Old: old, New: v, WasLive: was, Live: live})
-	}
+	s.set(c, ref, k, change[V]{Old: old, New: v, WasLive: was, Live: live}, c.Time)
 }
 
 // Table reads a topic as a table: the last record of a key is its value, a null one deletes it. Null keys are dropped.
@@ -199,8 +217,11 @@ func toStream[K, V any](t rows[K, V]) *topology.Node {
 	})
 }
 
-// derive is a table computed row by row: f gives a row's value, ok=false that there is none.
-func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f func(k K, v V) (v2 V2, ok bool, err error)) rows[K, V2] {
+// rowFunc computes a row from one that may not be there; ok=false: there is none.
+type rowFunc[K, V, V2 any] func(k K, v V, live bool) (v2 V2, ok bool, err error)
+
+// derive is a table computed row by row.
+func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V, V2]) rows[K, V2] {
 	old := false
 	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse}
 	d.wantOld = func() bool {
@@ -219,12 +240,10 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f func(k K, v 
 		get := t.view(env)
 		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
 			v, at, ok := get(c, k)
-			if ok {
-				var err error
-				if v2, ok, err = f(k, v); err != nil {
-					c.Fail(n.ID, err)
-					ok = false
-				}
+			v2, ok, err := f(k, v, ok)
+			if err != nil {
+				c.Fail(n.ID, err)
+				ok = false
 			}
 			return v2, at, ok
 		}
@@ -232,26 +251,19 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f func(k K, v 
 	return d
 }
 
-func deriver[K, V, V2 any](id int, old *bool, sparse bool, f func(K, V) (V2, bool, error), down tfn[K, V2]) tfn[K, V] {
+func deriver[K, V, V2 any](id int, old *bool, sparse bool, f rowFunc[K, V, V2], down tfn[K, V2]) tfn[K, V] {
 	return func(c *flow.Ctx, k K, ch change[V]) {
 		var to change[V2]
 		var err error
-		if ch.Live {
-			if to.New, to.Live, err = f(k, ch.New); err != nil {
-				c.Fail(id, err)
-				return
-			}
+		if to.New, to.Live, err = f(k, ch.New, ch.Live); err == nil && *old {
+			to.Old, to.WasLive, err = f(k, ch.Old, ch.WasLive)
 		}
-		if *old {
-			if ch.WasLive {
-				if to.Old, to.WasLive, err = f(k, ch.Old); err != nil {
-					c.Fail(id, err)
-					return
-				}
-			}
-			if sparse && !to.WasLive && !to.Live {
-				return
-			}
+		if err != nil {
+			c.Fail(id, err)
+			return
+		}
+		if sparse && *old && !to.WasLive && !to.Live {
+			return
 		}
 		down(c, k, to)
 	}
@@ -268,7 +280,13 @@ func (t *KTable[K, V]) FilterNot(f func(K, V) bool) *KTable[K, V] {
 }
 
 func (t rows[K, V]) filter(kind string, want bool, f func(K, V) bool) rows[K, V] {
-	return derive(t, kind, true, func(k K, v V) (V, bool, error) { return v, f(k, v) == want, nil })
+	return derive(t, kind, true, func(k K, v V, live bool) (V, bool, error) {
+		if !live || f(k, v) != want {
+			var none V
+			return none, false, nil
+		}
+		return v, true, nil
+	})
 }
 
 // MapValues is the table with f of each value; a nil result, where nil is a value, is no row.
@@ -278,9 +296,11 @@ func (t *KTable[K, V]) MapValues[V2 any](f func(V) V2) *KTable[K, V2] {
 
 func mapRows[K, V, V2 any](t rows[K, V], f func(V) V2) rows[K, V2] {
 	null := nullness[V2]()
-	return derive(t, "mapValues", false, func(_ K, v V) (V2, bool, error) {
-		v2 := f(v)
-		return v2, !null.of(v2), nil
+	return derive(t, "mapValues", false, func(_ K, v V, live bool) (v2 V2, ok bool, err error) {
+		if live {
+			v2 = f(v)
+		}
+		return v2, live && !null.of(v2), nil
 	})
 }
 
@@ -291,10 +311,22 @@ func (t *KTable[K, V]) TryMapValues[V2 any](f func(Record[K, V]) (V2, error)) *K
 
 func tryMapRows[K, V, V2 any](t rows[K, V], f func(Record[K, V]) (V2, error)) rows[K, V2] {
 	null := nullness[V2]()
-	return derive(t, "mapValues", false, func(k K, v V) (V2, bool, error) {
-		v2, err := f(Record[K, V]{Key: k, Value: v})
-		return v2, !null.of(v2), err
+	return derive(t, "mapValues", false, func(k K, v V, live bool) (v2 V2, ok bool, err error) {
+		if live {
+			v2, err = f(Record[K, V]{Key: k, Value: v})
+		}
+		return v2, live && !null.of(v2), err
 	})
+}
+
+// TransformValues is TryMapValues for a function that sees rows which are not there as well, as null: it can make rows of
+// nothing.
+func (t *KTable[K, V]) TransformValues[V2 any](f func(Record[K, V]) (V2, error)) *KTable[K, V2] {
+	null := nullness[V2]()
+	return &KTable[K, V2]{derive(t.rows, "transformValues", false, func(k K, v V, live bool) (V2, bool, error) {
+		v2, err := f(Record[K, V]{Key: k, Value: v, Null: !live})
+		return v2, !null.of(v2), err
+	})}
 }
 
 // Stored gives a derived table a store of its own, to be queried or to save computing it again.

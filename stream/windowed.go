@@ -137,6 +137,7 @@ type panes[K, V, A any] struct {
 	null  null[V]
 	down  tfn[window.Key[K], A]
 	every bool
+	exact bool // and its old value must be one that no aggregator has written through
 
 	tumbling             bool
 	size, advance, grace int64
@@ -155,7 +156,7 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 	onClose := g.onClose
 	n.Wire = func(env flow.Env, children []any) (any, error) {
 		p := &panes[K, V, A]{store: env.Store(s.Spec.Name).(*table.Windows[K, A]), env: env, node: n.ID, w: g.w, add: add,
-			null: nullness[V](), down: fan[window.Key[K], change[A]](children), every: s.Spec.EveryUpdate && !onClose,
+			null: nullness[V](), down: fan[window.Key[K], change[A]](children), every: s.Spec.EveryUpdate && !onClose && len(children) > 0, exact: n.NeedOld && shares[A](),
 			size: g.w.SizeMS(), advance: g.w.AdvanceMS(), grace: g.w.GraceMS()}
 		p.tumbling = p.size == p.advance && p.size != math.MaxInt64
 		p.store.NeedOld(n.NeedOld)
@@ -227,12 +228,23 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 	} else {
 		p.store.Unset(ref, at, c.Headers)
 	}
-	if p.every {
-		was := c.Time
-		c.Time = at
-		p.down(c, p.key(k, start), change[A]{Old: old, New: next, WasLive: live, Live: keep})
-		c.Time = was
+	if !p.every {
+		return
 	}
+	if p.exact && live {
+		err := p.store.Changes(func(_ K, _ int64, ch table.Change[A]) error {
+			old = ch.Old
+			return nil
+		})
+		if err != nil {
+			c.Break(p.node, err)
+			return
+		}
+	}
+	was := c.Time
+	c.Time = at
+	p.down(c, p.key(k, start), change[A]{Old: old, New: next, WasLive: live, Live: keep})
+	c.Time = was
 }
 
 func (p *panes[K, V, A]) key(k K, start int64) window.Key[K] {
@@ -273,9 +285,6 @@ func (p *panes[K, V, A]) schedule() {
 // Flush gives on the last update of each key and window since the last commit.
 func (p *panes[K, V, A]) Flush(c *flow.Ctx) {
 	err := p.store.Changes(func(k K, start int64, ch table.Change[A]) error {
-		if !ch.WasLive && !ch.Live {
-			return nil
-		}
 		c.Time, c.Headers, c.KeyNull = ch.Time, ch.Headers, false
 		p.down(c, p.key(k, start), change[A]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
 		if c.Err != nil && !c.Ask() {

@@ -20,6 +20,7 @@ type (
 	ktable   = *stream.KTable[text, text]
 	wkey     = window.Key[text]
 	wtable   = *stream.KTable[wkey, text]
+	grouped  = *stream.KGroupedTable[text, text]
 	global   = *stream.GlobalKTable[text, text]
 	topic    = stream.Topic[text, text]
 )
@@ -157,7 +158,11 @@ func (in *interpreter) apply(step Step) any {
 		return in.aggregate(step)
 	case "toStream":
 		return in.toStream(step)
-	case "tableFilter", "tableFilterNot", "tableMapValues":
+	case "tableJoin":
+		return in.tableJoin(step)
+	case "tableGroupBy":
+		return in.tableGroupBy(step)
+	case "tableFilter", "tableFilterNot", "tableMapValues", "tableTransformValues":
 		if t, ok := in.objects[step.in(0)].(wtable); ok {
 			return windowedTable(t, step)
 		}
@@ -337,6 +342,8 @@ func (in *interpreter) count(step Step) any {
 		return g.Count(in.counts(step)).MapValues(decimals)
 	case panes:
 		return stream.FlattenTable(g.Count(windows(in, step, serde.Int64)).MapValues(decimals))
+	case grouped:
+		return g.Count(in.counts(step)).MapValues(decimals)
 	}
 	panic(unsupported(fmt.Sprintf("count of %T", in.objects[step.in(0)])))
 }
@@ -348,6 +355,8 @@ func (in *interpreter) reduce(step Step) any {
 		return g.Reduce(in.keyValue(step), f)
 	case panes:
 		return stream.FlattenTable(g.Reduce(windows[text](in, step, nullable), f))
+	case grouped:
+		return g.Reduce(in.keyValue(step), f, reducer(step.text("subtract")))
 	}
 	panic(unsupported(fmt.Sprintf("reduce of %T", in.objects[step.in(0)])))
 }
@@ -366,6 +375,12 @@ func (in *interpreter) aggregate(step Step) any {
 		return g.Fold(in.keyValue(step), fold)
 	case panes:
 		return stream.FlattenTable(g.Fold(windows[text](in, step, nullable), fold))
+	case grouped:
+		f := aggregator(step.text("subtract"))
+		return g.Fold(in.keyValue(step), fold, stream.Fold[text, text, text]{Add: func(a text, r record) (text, bool, error) {
+			next := f(r.Key, r.Value, a)
+			return next, next != nil, nil
+		}})
 	}
 	panic(unsupported(fmt.Sprintf("aggregate of %T", in.objects[step.in(0)])))
 }
@@ -391,6 +406,9 @@ func (in *interpreter) derive(step Step) any {
 		t = t.Filter(predicate(step.text("fn")))
 	case "tableFilterNot":
 		t = t.FilterNot(predicate(step.text("fn")))
+	case "tableTransformValues":
+		f := mapper(step.text("fn"))
+		t = t.TransformValues(func(r record) (text, error) { return f(r.Key, r.Value) })
 	default:
 		f := mapper(step.text("fn"))
 		t = t.TryMapValues(func(r record) (text, error) { return f(r.Key, r.Value) })
@@ -399,6 +417,45 @@ func (in *interpreter) derive(step Step) any {
 		t = t.Stored(in.keyValue(step))
 	}
 	return t
+}
+
+func (in *interpreter) tableGroupBy(step Step) any {
+	key, value := selector(step.text("key")), mapper(step.text("fn"))
+	f := func(k, v text) (text, text, error) {
+		v2, err := value(k, v)
+		return key(k, v), v2, err
+	}
+	to := in.through(step.text("name"))
+	if t, ok := in.objects[step.in(0)].(wtable); ok {
+		return t.TryGroupBy(to, func(r stream.Record[wkey, text]) (text, text, error) { return f(render(r.Key), r.Value) })
+	}
+	return get[ktable](in, step.in(0)).TryGroupBy(to, func(r record) (text, text, error) { return f(r.Key, r.Value) })
+}
+
+func (in *interpreter) tableJoin(step Step) any {
+	f := joiner(step.text("fn"))
+	left, right := get[ktable](in, step.in(0)), get[ktable](in, step.in(1))
+	var t ktable
+	switch step.text("kind") {
+	case "inner":
+		t = left.Join(right, func(l, r text) text { return f(nil, l, r) })
+	case "left":
+		t = left.LeftJoin(right, func(l text, r *text) text { return f(nil, l, missing(r)) })
+	default:
+		t = left.OuterJoin(right, func(l, r *text) text { return f(nil, missing(l), missing(r)) })
+	}
+	if step.has("store") {
+		t = t.Stored(in.keyValue(step))
+	}
+	return t
+}
+
+// missing is a side of a join that may not be there.
+func missing(v *text) text {
+	if v == nil {
+		return nil
+	}
+	return *v
 }
 
 func windowedTable(t wtable, step Step) any {
@@ -425,10 +482,7 @@ func (in *interpreter) streamTableJoin(step Step) any {
 		return left.TryJoinTable(t, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil })
 	}
 	return left.TryLeftJoinTable(t, func(r record, v *text) (text, error) {
-		if v == nil {
-			return f(r.Key, r.Value, nil), nil
-		}
-		return f(r.Key, r.Value, *v), nil
+		return f(r.Key, r.Value, missing(v)), nil
 	})
 }
 
@@ -439,9 +493,6 @@ func (in *interpreter) streamGlobalJoin(step Step) any {
 		return left.TryJoinGlobal(g, key, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil })
 	}
 	return left.TryLeftJoinGlobal(g, key, func(r record, v *text) (text, error) {
-		if v == nil {
-			return f(r.Key, r.Value, nil), nil
-		}
-		return f(r.Key, r.Value, *v), nil
+		return f(r.Key, r.Value, missing(v)), nil
 	})
 }
