@@ -27,8 +27,11 @@ type core[S suffix[S], C any] struct {
 	out       []byte // sealed bytes; what has been given away never changes
 	key       []byte // of the call in hand, with room for 16
 	buf       []byte
-	fetched   uint32 // so that fetch is not optimised away
-	tight     bool   // Shrink has been called: what is restored goes past RAM
+	cold      []*tab[S, C]                                            // to be warmed up
+	warmed    []byte                                                  // the last key read of the first of them
+	load      func(t *tab[S, C], k *keyed, sub S, value []byte) error // brings in a key that is not in memory
+	fetched   uint32                                                  // so that fetch is not optimised away
+	tight     bool                                                    // Shrink has been called: what is restored goes past RAM
 }
 
 func (c *core[S, C]) init(env flow.StoreEnv, cells cells[C]) error {
@@ -309,7 +312,7 @@ func (c *core[S, C]) Done(epoch uint32, next int64) error {
 	if next >= 0 {
 		c.pos = next
 	}
-	return nil
+	return c.warm()
 }
 
 func (c *core[S, C]) Position() int64 { return c.pos }

@@ -11,7 +11,7 @@ func (c *core[S, C]) Shrink(want int64) int64 {
 			continue
 		}
 		if t.complete {
-			t.complete, t.filter.known = false, true
+			t.complete, t.filter = false, filter{known: true}
 		}
 		// Twice round: once to take away the marks of use.
 		for left := 2 * int(t.top); left > 0 && freed < want; left -= batch {
@@ -47,6 +47,7 @@ func (c *core[S, C]) sweep(t *tab[S, C], n int) {
 			continue
 		}
 		t.filter.add(k.hash)
+		t.evicted = true
 		for ref := t.head(&k); ref != 0; ref = t.head(&k) {
 			c.cells.drop(&t.at(ref).cell)
 			t.remove(c.seeds, ref)

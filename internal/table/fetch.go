@@ -85,7 +85,7 @@ func (s *windowed[K, V, C]) fetch(k K, from, to, seen int64, reverse bool, read 
 		if err != nil {
 			return false, err
 		}
-		if err := s.load(p, &key); err != nil {
+		if err := s.bring(p, &key); err != nil {
 			return false, err
 		}
 		base := len(s.refs)

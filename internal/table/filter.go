@@ -3,7 +3,7 @@ package table
 // filter says of a key that it is certainly not in the tier: 10 bits a key, about 1 in 100 wrong in the other direction. Blocks
 // of 64 bits, so that a question costs one cache line; it grows by adding layers twice as large.
 type filter struct {
-	known  bool // false: nothing is known, anything may be there
+	known  bool // false: not all keys have been added, so anything may be there
 	layers []layer
 }
 
@@ -17,10 +17,10 @@ func (f *filter) pattern(h uint32) (word uint64, bits uint64) {
 	return x >> 32, 1<<(x&63) | 1<<(x>>6&63) | 1<<(x>>12&63) | 1<<(x>>18&63) | 1<<(x>>24&63)
 }
 
-func (f *filter) may(h uint32) bool {
-	if !f.known {
-		return true
-	}
+// may is false if a key is certainly not there.
+func (f *filter) may(h uint32) bool { return !f.known || f.has(h) }
+
+func (f *filter) has(h uint32) bool {
 	w, b := f.pattern(h)
 	for _, l := range f.layers {
 		if l.words[w*uint64(len(l.words))>>32]&b == b {
@@ -30,8 +30,9 @@ func (f *filter) may(h uint32) bool {
 	return false
 }
 
+// add takes up a key, also while not all are known.
 func (f *filter) add(h uint32) {
-	if !f.known || f.may(h) {
+	if f.has(h) {
 		return
 	}
 	n := len(f.layers)

@@ -60,7 +60,10 @@ func newKV[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C]) (*KV
 		return nil, err
 	}
 	s.t = s.newTab(0)
-	s.t.complete = env.Tier.Count() == 0
+	if s.t.complete = env.Tier.Count() == 0; !s.t.complete {
+		s.cold = append(s.cold, s.t)
+	}
+	s.load = s.take
 	if !ofTasks(env) {
 		return &KV[K, V]{guarded[K, V]{s, &sync.Mutex{}}}, nil
 	}
@@ -95,16 +98,24 @@ func (s *keyValue[K, V, C]) find(k *keyed) (uint32, error) {
 	if err != nil || !ok {
 		return 0, s.reading(k.bytes, err)
 	}
-	if len(b) < 8 {
-		return 0, s.reading(k.bytes, ErrDamaged)
-	}
-	cell, err := s.rep.load(b[8:])
-	if err != nil {
+	if err := s.take(s.t, k, none{}, b); err != nil {
 		return 0, s.reading(k.bytes, err)
 	}
-	ref, e := s.t.insert(k, none{})
-	e.cell, e.time, e.bits = cell, int64(binary.BigEndian.Uint64(b)), e.bits|live
-	return ref, nil
+	return s.t.head(k), nil
+}
+
+// take makes an entry of what the tier has.
+func (c *core[S, C]) take(t *tab[S, C], k *keyed, sub S, value []byte) error {
+	if len(value) < 8 {
+		return ErrDamaged
+	}
+	cell, err := c.cells.load(value[8:])
+	if err != nil {
+		return err
+	}
+	_, e := t.insert(k, sub)
+	e.cell, e.time, e.bits = cell, int64(binary.BigEndian.Uint64(value)), e.bits|live
+	return nil
 }
 
 func (c *core[S, C]) reading(key []byte, err error) error {

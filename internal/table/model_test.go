@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/tier"
 	"github.com/moldau/moldau/serde"
@@ -40,20 +42,61 @@ func (m *model) sorted(of map[string]value) []string {
 	return slices.SortedFunc(maps.Keys(of), func(a, b string) int { return cmp.Compare(a, b) })
 }
 
+// judge is a testing.T, or what stands for one where something is meant to be found wrong.
+type judge interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // harness drives a store and its model with the same operations.
 type harness struct {
-	t       *testing.T
+	t       judge
 	rnd     *rand.Rand
 	spec    *flow.StoreSpec
 	topic   *flow.Topic
-	db      *tier.Mem
+	db      disk
 	keys    int
 	log     []flow.In // the committed changelog
 	pending []flow.In // of the sealed epoch
 	epoch   uint32
 	model   *model
-	get     func(k string) (value, bool)
 	kv      kvOf
+	mutate  func(kvOf) kvOf // plants a mistake
+	// as of the last Changes, or the start of the epoch
+	reported map[string]value
+	order    []string // keys by last update since then
+}
+
+// disk is a tier.DB that can lose what was not flushed.
+type disk interface {
+	tier.DB
+	crash(h *rand.Rand) disk
+}
+
+type memDisk struct{ *tier.Mem }
+
+func (d memDisk) crash(*rand.Rand) disk { return memDisk{d.Mem.Crash()} }
+
+type pebbleDisk struct {
+	tier.DB
+	fs *vfs.MemFS
+}
+
+func newPebbleDisk(fs *vfs.MemFS) disk {
+	db, err := tier.Open("task", tier.Options{FS: fs, FlushBytes: 2 << 10})
+	if err != nil {
+		panic(err)
+	}
+	return pebbleDisk{db, fs}
+}
+
+func (d pebbleDisk) crash(rnd *rand.Rand) disk {
+	fs := d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rnd})
+	if err := d.DB.Close(); err != nil {
+		panic(err)
+	}
+	return newPebbleDisk(fs)
 }
 
 // kvOf is a store of strings, whatever V it has.
@@ -105,7 +148,7 @@ func (s kvStrings) scan(from, to *string, reverse, committed bool) (out []string
 }
 func (s kvStrings) changes() (out []string, err error) {
 	err = s.Changes(func(k string, c Change[string]) error {
-		out = append(out, fmt.Sprint(k, ":", c.Old, c.WasLive, ">", c.New, c.Live, "@", c.Time))
+		out = append(out, fmt.Sprint(k, ":", c.Old, c.WasLive, ">", c.New, c.Live))
 		return nil
 	})
 	return out, err
@@ -160,7 +203,7 @@ func (s kvShared) scan(from, to *string, reverse, committed bool) (out []string,
 }
 func (s kvShared) changes() (out []string, err error) {
 	err = s.Changes(func(k string, c Change[[]byte]) error {
-		out = append(out, fmt.Sprint(k, ":", string(c.Old), c.WasLive, ">", string(c.New), c.Live, "@", c.Time))
+		out = append(out, fmt.Sprint(k, ":", string(c.Old), c.WasLive, ">", string(c.New), c.Live))
 		return nil
 	})
 	return out, err
@@ -183,6 +226,9 @@ func (h *harness) open() {
 		h.must(err)
 		h.kv = kvStrings{s}
 	}
+	if h.mutate != nil {
+		h.kv = h.mutate(h.kv)
+	}
 }
 
 func (h *harness) must(err error) {
@@ -204,10 +250,12 @@ func (h *harness) step() {
 		k, v := h.key(), fmt.Sprintf("v%03d%s", h.rnd.IntN(1000), "-and-more"[:h.rnd.IntN(2)*9])
 		h.must(h.kv.put(k, v, at, h.rnd.IntN(2) == 0))
 		h.model.now[k] = value{v, at}
+		h.updated(k)
 	case n < 55:
 		k := h.key()
 		h.must(h.kv.del(k, at))
 		delete(h.model.now, k)
+		h.updated(k)
 	case n < 70:
 		k := h.key()
 		v, ok, err := h.kv.get(k)
@@ -222,6 +270,8 @@ func (h *harness) step() {
 		}
 	case n < 75:
 		h.scan()
+	case n < 77:
+		h.changes()
 	case n < 85:
 		h.seal()
 	case n < 92:
@@ -235,6 +285,30 @@ func (h *harness) step() {
 	default:
 		h.crash()
 	}
+}
+
+func (h *harness) updated(k string) {
+	h.order = append(slices.DeleteFunc(h.order, func(o string) bool { return o == k }), k)
+}
+
+// began notes that from here on changes are told anew.
+func (h *harness) began() { h.reported, h.order = maps.Clone(h.model.now), nil }
+
+func (h *harness) changes() {
+	var want []string
+	for _, k := range h.order {
+		old, was := h.reported[k]
+		now, is := h.model.now[k]
+		if was || is {
+			want = append(want, fmt.Sprint(k, ":", old.v, was, ">", now.v, is))
+		}
+	}
+	got, err := h.kv.changes()
+	h.must(err)
+	if !slices.Equal(got, want) {
+		h.t.Fatalf("changes:\n%v\nwant\n%v", got, want)
+	}
+	h.began()
 }
 
 func (h *harness) scan() {
@@ -293,6 +367,7 @@ func (h *harness) seal() {
 		}
 	}
 	h.model.sealed = maps.Clone(h.model.now)
+	h.began()
 }
 
 func (h *harness) done() {
@@ -314,18 +389,20 @@ func (h *harness) undo() {
 		h.must(h.kv.Undo(h.epoch))
 		h.pending = nil
 		h.model.now, h.model.sealed = maps.Clone(h.model.done), nil
-		return
+	} else {
+		h.must(h.kv.Undo(h.epoch + 1))
+		h.model.now = maps.Clone(h.model.base())
 	}
-	h.must(h.kv.Undo(h.epoch + 1))
-	h.model.now = maps.Clone(h.model.base())
+	h.began()
 }
 
 // crash loses what is in memory, and of the tier what was not flushed; the changelog has what was committed.
 func (h *harness) crash() {
-	h.db = h.db.Crash()
+	h.db = h.db.crash(h.rnd)
 	h.open()
 	h.pending = nil
 	h.model.sealed, h.model.now = nil, maps.Clone(h.model.done)
+	h.began()
 	from := max(0, h.kv.Position())
 	for from < int64(len(h.log)) {
 		n := min(int64(len(h.log))-from, 1+int64(h.rnd.IntN(200)))
@@ -337,20 +414,88 @@ func (h *harness) crash() {
 	}
 }
 
+func newHarness(t judge, seed uint64, mutate func(kvOf) kvOf) *harness {
+	h := &harness{t: t, mutate: mutate, rnd: rand.New(rand.NewPCG(seed, 1)), db: memDisk{tier.NewMem()}, model: newModel(),
+		topic: &flow.Topic{Name: "s-changelog"}, keys: 20 << (seed % 5)}
+	h.spec = &flow.StoreSpec{Name: "s", Ordered: seed%2 == 0, Changelog: map[string]string{"v": []string{"plain", "shared"}[seed/2%2]}}
+	if seed%8 == 7 || seed%8 == 4 {
+		h.db = newPebbleDisk(vfs.NewCrashableMem())
+	}
+	h.began()
+	h.open()
+	return h
+}
+
 func TestKeyValueAgainstModel(t *testing.T) {
-	for _, v := range []string{"plain", "shared"} {
-		for _, ordered := range []bool{false, true} {
-			for seed := range uint64(40) {
-				t.Run(fmt.Sprint(v, ordered, seed), func(t *testing.T) {
-					h := &harness{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), db: tier.NewMem(), model: newModel(),
-						topic: &flow.Topic{Name: "s-changelog"}, keys: 20 << (seed % 5)}
-					h.spec = &flow.StoreSpec{Name: "s", Ordered: ordered, Changelog: map[string]string{"v": v}}
-					h.open()
-					for range 3000 {
-						h.step()
-					}
-				})
+	for seed := range uint64(80) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			h := newHarness(t, seed, nil)
+			defer h.db.Close()
+			for range 2000 {
+				h.step()
 			}
-		}
+		})
+	}
+}
+
+// The mistakes a store could make that the model must notice.
+type (
+	halfUndo     struct{ kvOf }
+	shortRestore struct{ kvOf }
+	lateDelete   struct{ kvOf }
+	earlyDone    struct{ kvOf }
+)
+
+// Undo of a sealed epoch leaves that one standing.
+func (s halfUndo) Undo(epoch uint32) error { return s.kvOf.Undo(epoch + 1) }
+
+// Restore misses the last record of each batch.
+func (s shortRestore) Restore(records []flow.In, next int64) error {
+	return s.kvOf.Restore(records[:len(records)-1], next)
+}
+
+// Seal leaves out the tombstones.
+func (s lateDelete) Seal(epoch uint32, out *flow.Effects) error {
+	err := s.kvOf.Seal(epoch, out)
+	out.Records = slices.DeleteFunc(out.Records, func(o flow.Out) bool { return o.Value == nil })
+	return err
+}
+
+// Done hands nothing down, but says that it has.
+func (s earlyDone) Done(epoch uint32, next int64) error {
+	err := s.kvOf.Done(epoch, next)
+	s.kvOf.(kvStrings).kv.(*keyValue[string, string, string]).env.Tier.DropRange(nil, nil)
+	return err
+}
+
+// complaint is what a finder was told.
+type complaint struct{ text string }
+
+type finder struct{}
+
+func (finder) Helper()                   {}
+func (finder) Fatal(a ...any)            { panic(complaint{fmt.Sprint(a...)}) }
+func (finder) Fatalf(f string, a ...any) { panic(complaint{fmt.Sprintf(f, a...)}) }
+
+func TestModelCatches(t *testing.T) {
+	for name, mutate := range map[string]func(kvOf) kvOf{
+		"half an undo":     func(s kvOf) kvOf { return halfUndo{s} },
+		"short restore":    func(s kvOf) kvOf { return shortRestore{s} },
+		"no tombstones":    func(s kvOf) kvOf { return lateDelete{s} },
+		"nothing for tier": func(s kvOf) kvOf { return earlyDone{s} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				f, ok := recover().(complaint)
+				if !ok {
+					t.Fatal("was not noticed")
+				}
+				t.Log(f.text)
+			}()
+			h := newHarness(finder{}, 0, mutate)
+			for range 5000 {
+				h.step()
+			}
+		})
 	}
 }

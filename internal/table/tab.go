@@ -49,6 +49,7 @@ type tab[S suffix[S], C any] struct {
 	tree     *btree.BTreeG[item] // nil: not ordered
 	complete bool                // what is not here is not in the tier either
 	filter   filter              // while not complete: what may be in the tier
+	evicted  bool                // something has been let go of
 	hand     uint32              // where eviction goes on
 	pivot    pivot[S]
 }

@@ -67,6 +67,9 @@ func newWindows[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C])
 	if err := s.discover(); err != nil {
 		return nil, err
 	}
+	s.load = func(t *tab[start, C], k *keyed, _ start, _ []byte) error {
+		return s.bring(s.pane(t.segment), k)
+	}
 	return &Windows[K, V]{s}, nil
 }
 
@@ -169,7 +172,8 @@ func (s *windowed[K, V, C]) discover() error {
 		if !any || at == math.MaxInt64 {
 			break
 		}
-		s.make(at).complete = false
+		p := s.make(at)
+		p.complete, s.cold = false, append(s.cold, p.tab)
 		from = appendSegment(nil, at+1)
 	}
 	return s.expire()
@@ -290,8 +294,9 @@ func (s *windowed[K, V, C]) encode(k K) (keyed, error) {
 	return s.lookup(), nil
 }
 
-// load reads all windows of a key of a pane from the tier: a key is in memory with everything or not at all.
-func (s *windowed[K, V, C]) load(p *pane[C], k *keyed) error {
+// bring reads all windows of a key of a pane from the tier, if it is not in memory: it is there with everything or
+// not at all.
+func (s *windowed[K, V, C]) bring(p *pane[C], k *keyed) error {
 	if p.complete || p.head(k) != 0 || !p.filter.may(k.hash) {
 		return nil
 	}
@@ -304,23 +309,17 @@ func (s *windowed[K, V, C]) load(p *pane[C], k *keyed) error {
 	s.buf = base
 	var bad error
 	err := s.env.Tier.Scan(from, to, func(key, value []byte) bool {
-		if !bytes.Equal(key[8:max(8, len(key)-12)], k.bytes) {
-			return true // a longer key
-		}
-		_, at, ok := start(0).split(key[8:])
-		if !ok || len(value) < 8 {
+		b, at, ok := start(0).split(key[8:])
+		if !ok {
 			bad = ErrDamaged
 			return false
 		}
-		cell, err := s.rep.load(value[8:])
-		if err != nil {
-			bad = err
-			return false
+		if !bytes.Equal(b, k.bytes) {
+			return true // a longer key
 		}
-		_, e := p.insert(k, at)
-		e.cell, e.time, e.bits = cell, int64(binary.BigEndian.Uint64(value)), e.bits|live
+		bad = s.take(p.tab, k, at, value)
 		p.note(int64(at))
-		return true
+		return bad == nil
 	})
 	if err == nil {
 		err = bad
@@ -338,7 +337,7 @@ func (s *windowed[K, V, C]) find(k K, at int64) (*pane[C], uint32, error) {
 	if p == nil {
 		return nil, 0, nil
 	}
-	if err := s.load(p, &key); err != nil {
+	if err := s.bring(p, &key); err != nil {
 		return nil, 0, err
 	}
 	return p, p.find(&key, start(at)), nil
@@ -368,7 +367,7 @@ func (s *windowed[K, V, C]) Touch(k K, at int64) (r Ref, expired bool, err error
 		p = s.make(seg)
 		s.last = p
 	}
-	if err := s.load(p, &key); err != nil {
+	if err := s.bring(p, &key); err != nil {
 		return Ref{}, false, err
 	}
 	ref := p.find(&key, start(at))
