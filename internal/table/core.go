@@ -27,6 +27,8 @@ type core[S suffix[S], C any] struct {
 	out       []byte // sealed bytes; what has been given away never changes
 	key       []byte // of the call in hand, with room for 16
 	buf       []byte
+	worth     int64                                                   // see the constant
+	moved     func(from, to *tab[S, C])                               // says that a tab has been replaced
 	cold      []*tab[S, C]                                            // to be warmed up
 	warmed    []byte                                                  // the last key read of the first of them
 	load      func(t *tab[S, C], k *keyed, sub S, value []byte) error // brings in a key that is not in memory
@@ -36,6 +38,7 @@ type core[S suffix[S], C any] struct {
 
 func (c *core[S, C]) init(env flow.StoreEnv, cells cells[C]) error {
 	c.env, c.cells, c.coded, c.seeds, c.seen = env, cells, cells.coded(), newSeeds(), -1
+	c.worth = worth
 	c.key = make([]byte, 0, 64)
 	if env.Spec.Unlogged && env.Tier.Count() > 0 {
 		// Nothing says which epoch it would be of.
@@ -343,8 +346,5 @@ func (l *log[C]) memory() int64 {
 	return int64(cap(l.undo))*int64(unsafe.Sizeof(undo[C]{})) + 4*int64(cap(l.order)+cap(l.dead)) +
 		int64(cap(l.bytes)) + 48*int64(cap(l.changes)) + l.out
 }
-
-// Advance: see flow.Store.
-func (c *core[S, C]) Advance(streamTime int64) {}
 
 func (c *core[S, C]) Close() error { return c.env.Tier.Close() }

@@ -19,7 +19,9 @@ func (c *core[S, C]) Shrink(want int64) int64 {
 			c.sweep(t, batch)
 			freed += before - t.memory() - c.cells.memory()
 		}
+		c.compact(t)
 	}
+	c.cells.compact(c.eachCell)
 	return freed
 }
 

@@ -128,7 +128,22 @@ type row struct {
 
 // rows are a pane's windows that start between from and to, by start and key.
 func (s *windowed[K, V, C]) rows(p *pane[C], from, to int64) (rows []row, err error) {
-	if p.between(from, to) {
+	switch {
+	case p.tree != nil:
+		p.pivot.sub = start(from)
+		lead, _ := start(from).lead()
+		p.tree.AscendGreaterOrEqual(item{prefix: lead}, func(i item) bool {
+			e := p.at(i.ref)
+			if int64(e.sub) > to {
+				return false
+			}
+			rows = append(rows, row{start: int64(e.sub), ref: i.ref, key: p.key(e)})
+			return true
+		})
+		if p.complete {
+			return rows, nil
+		}
+	case p.between(from, to):
 		for ref := uint32(1); ref <= p.top; ref++ {
 			if e := p.at(ref); e.bits&used != 0 && from <= int64(e.sub) && int64(e.sub) <= to {
 				rows = append(rows, row{start: int64(e.sub), ref: ref, key: p.key(e)})

@@ -55,7 +55,7 @@ func NewKV[K, V any](env flow.StoreEnv, k serde.Serde[K], v serde.Serde[V]) (*KV
 }
 
 func newKV[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C]) (*KV[K, V], error) {
-	s := &keyValue[K, V, C]{rep: rep, serde: k, needOld: true}
+	s := &keyValue[K, V, C]{rep: rep, serde: k, needOld: true, ttl: env.Spec.TTL, now: -1}
 	if err := s.init(env, rep); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func newKV[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C]) (*KV
 	if s.t.complete = env.Tier.Count() == 0; !s.t.complete {
 		s.cold = append(s.cold, s.t)
 	}
-	s.load = s.take
+	s.load, s.moved = s.take, func(_, to *tab[none, C]) { s.t, s.aged = to, 0 }
 	if !ofTasks(env) {
 		return &KV[K, V]{guarded[K, V]{s, &sync.Mutex{}}}, nil
 	}
@@ -76,6 +76,40 @@ type keyValue[K, V, C any] struct {
 	serde   serde.Serde[K]
 	t       *tab[none, C]
 	needOld bool
+	ttl     int64  // ms; 0: none
+	now     int64  // stream time of the task
+	aged    uint32 // the place up to which values have been looked at for their age
+}
+
+// Advance: see flow.Store.
+func (s *keyValue[K, V, C]) Advance(streamTime int64) { s.now = streamTime }
+
+// old is whether a value of that time has outlived the TTL. Reads ask it, so that it does not matter when values are removed.
+func (s *keyValue[K, V, C]) old(at int64) bool { return s.ttl > 0 && at <= s.now-s.ttl }
+
+// agedKeys is how many entries one commit looks at for their age.
+const agedKeys = 4096
+
+// age removes some of the values in memory that have outlived the TTL, as an update that nobody asked for.
+func (s *keyValue[K, V, C]) age() {
+	if s.ttl <= 0 {
+		return
+	}
+	for range min(agedKeys, s.t.top) {
+		if s.aged++; s.aged > s.t.top {
+			s.aged = 1
+		}
+		if e := s.t.at(s.aged); e.bits&live != 0 && s.old(e.time) {
+			s.touch(s.t, s.aged, e, false)
+			s.unset(e, e.time, nil)
+		}
+	}
+}
+
+// Seal: see flow.Store.
+func (s *keyValue[K, V, C]) Seal(epoch uint32, out *flow.Effects) error {
+	s.age()
+	return s.core.Seal(epoch, out)
 }
 
 // encode readies k for a search; the key is good until the next call of the store.
@@ -135,7 +169,7 @@ func (s *keyValue[K, V, C]) Get(k K) (v V, at int64, ok bool, err error) {
 		return v, 0, false, err
 	}
 	e := s.t.at(ref)
-	if e.bits&live == 0 {
+	if e.bits&live == 0 || s.old(e.time) {
 		return v, 0, false, nil
 	}
 	e.bits |= hot
@@ -161,6 +195,10 @@ func (s *keyValue[K, V, C]) Touch(k K) (Ref, error) {
 		ref, e = s.t.insert(&key, none{})
 	} else {
 		e = s.t.at(ref)
+	}
+	if s.old(e.time) && e.bits&live != 0 {
+		s.touch(s.t, ref, e, false)
+		s.unset(e, e.time, nil)
 	}
 	return s.ready(s.t, ref, e, born)
 }
@@ -207,6 +245,7 @@ func (s *keyValue[K, V, C]) Unset(r Ref, at int64, headers []flow.Header) {
 func (s *keyValue[K, V, C]) NeedOld(on bool) { s.needOld = on }
 
 func (s *keyValue[K, V, C]) Changes(f func(k K, c Change[V]) error) error {
+	s.age()
 	return s.changes(func(t *tab[none, C], e *entry[none, C], r *undo[C], headers []flow.Header) error {
 		k, err := s.serde.Decode(t.key(e))
 		if err != nil {
@@ -264,7 +303,7 @@ func (s *keyValue[K, V, C]) Committed(k K) (v V, at int64, ok bool, err error) {
 }
 
 func (s *keyValue[K, V, C]) current(e *entry[none, C]) (v V, at int64, ok bool, err error) {
-	if e.bits&live == 0 {
+	if e.bits&live == 0 || s.old(e.time) {
 		return v, 0, false, nil
 	}
 	v, err = s.rep.view(&e.cell)
@@ -273,7 +312,7 @@ func (s *keyValue[K, V, C]) current(e *entry[none, C]) (v V, at int64, ok bool, 
 
 func (s *keyValue[K, V, C]) asCommitted(e *entry[none, C]) (v V, at int64, ok bool, err error) {
 	cell, at, ok := s.committed(e)
-	if !ok {
+	if !ok || s.old(at) {
 		return v, 0, false, nil
 	}
 	v, err = s.rep.own(&cell)
@@ -358,12 +397,16 @@ func (s *keyValue[K, V, C]) merge(r bounds, reverse bool, read reader[C, V], f f
 			err, going = s.reading(key, ErrDamaged), false
 			return false
 		}
+		at := int64(binary.BigEndian.Uint64(value))
+		if s.old(at) {
+			return true
+		}
 		v, e := s.rep.decode(value[8:])
 		if e != nil {
 			err, going = s.reading(key, e), false
 			return false
 		}
-		going = give(key, v, int64(binary.BigEndian.Uint64(value)))
+		going = give(key, v, at)
 		return going
 	})
 	if serr != nil {

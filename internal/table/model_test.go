@@ -220,10 +220,13 @@ func (h *harness) open() {
 	case "shared":
 		s, err := NewKV(env, serde.String, serde.Bytes)
 		h.must(err)
+		kv := s.kv.(*keyValue[string, []byte, cell])
+		kv.worth, kv.rep.(*coded[[]byte]).worth = 0, 0
 		h.kv = kvShared{s}
 	default:
 		s, err := NewKV(env, serde.String, serde.String)
 		h.must(err)
+		s.kv.(*keyValue[string, string, string]).worth = 0
 		h.kv = kvStrings{s}
 	}
 	if h.mutate != nil {

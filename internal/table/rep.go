@@ -24,6 +24,8 @@ type cells[C any] interface {
 	hold(*C) error
 	// load makes a cell of an encoded value.
 	load(b []byte) (C, error)
+	// compact gives back memory that is no longer in use, if it is much.
+	compact(each func(f func(c *C, kept bool)))
 	// rest is called when no decoded value is in use.
 	rest()
 	memory() int64
@@ -69,6 +71,7 @@ func (p plain[V]) drop(c *V) {
 	var zero V
 	*c = zero
 }
+func (plain[V]) compact(func(func(*V, bool)))              {}
 func (plain[V]) release(V)                                 {}
 func (plain[V]) coded() bool                               { return false }
 func (plain[V]) revert(*V, V)                              {}
@@ -110,6 +113,7 @@ type coded[V any] struct {
 	free   []uint32
 	pinned int
 	hand   int
+	worth  int64 // see the constant
 }
 
 // restful is how many decoded values stay when nobody uses them.
@@ -245,6 +249,28 @@ func (s *coded[V]) revert(c *cell, old cell) {
 	} else {
 		s.drop(c)
 	}
+}
+
+func (s *coded[V]) compact(each func(func(*cell, bool))) {
+	if s.bytes.held < s.worth || s.bytes.held < 2*s.bytes.used {
+		return
+	}
+	old := s.bytes
+	s.bytes = slab{}
+	moved := map[uint64]uint64{}
+	each(func(c *cell, kept bool) {
+		if c.off == 0 || c.size == noBytes {
+			return
+		}
+		to, ok := moved[c.off]
+		if !ok {
+			to = s.bytes.put(old.get(c.off, int(c.size)))
+			if kept {
+				moved[c.off] = to
+			}
+		}
+		c.off = to
+	})
 }
 
 func (s *coded[V]) rest() { s.trim(restful) }

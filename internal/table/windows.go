@@ -70,6 +70,7 @@ func newWindows[K, V, C any](env flow.StoreEnv, k serde.Serde[K], rep rep[V, C])
 	s.load = func(t *tab[start, C], k *keyed, _ start, _ []byte) error {
 		return s.bring(s.pane(t.segment), k)
 	}
+	s.moved = func(from, to *tab[start, C]) { s.pane(from.segment).tab = to }
 	return &Windows[K, V]{s}, nil
 }
 
@@ -237,6 +238,9 @@ func (s *windowed[K, V, C]) expire() error {
 	}
 	return nil
 }
+
+// Advance: see flow.Store. Windows go by the store's own stream time.
+func (s *windowed[K, V, C]) Advance(int64) {}
 
 // Done: see flow.Store.
 func (s *windowed[K, V, C]) Done(epoch uint32, next int64) error {

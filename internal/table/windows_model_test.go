@@ -93,10 +93,14 @@ func (h *windowHarness) open() {
 	env := flow.StoreEnv{Spec: h.spec, Changelog: h.topic, Partition: 3, Tier: st}
 	if h.store != nil || h.plain == nil && h.rnd.IntN(2) == 0 {
 		h.store, err = NewWindows(env, serde.String, serde.Bytes)
+		h.must(err)
+		s := h.store.windows.(*windowed[string, []byte, cell])
+		s.worth, s.rep.(*coded[[]byte]).worth = 0, 0
 	} else {
 		h.plain, err = NewWindows(env, serde.String, serde.String)
+		h.must(err)
+		h.plain.windows.(*windowed[string, string, string]).worth = 0
 	}
-	h.must(err)
 }
 
 func (h *windowHarness) key() windowKey {
