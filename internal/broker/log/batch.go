@@ -210,12 +210,15 @@ func marker(m *Marker, now int64) []byte {
 	return b
 }
 
-// parseMarker reads what marker wrote. ok is false for control batches of other kinds.
+// parseMarker reads what marker wrote, or compaction wrote again. ok is false for control batches of other kinds.
 func parseMarker(b []byte) (commit bool, coordinatorEpoch int32, ok bool) {
-	r := b[batchHeader:]
-	if len(r) < 17 || r[4] != 4<<1 || r[9] != 6<<1 {
-		return false, 0, false
-	}
-	kind := binary.BigEndian.Uint16(r[7:])
-	return kind == 1, int32(binary.BigEndian.Uint32(r[12:])), kind <= 1
+	err := eachRecord(b[batchHeader:], 1, func(r *record) bool {
+		if ok = len(r.key) >= 4 && len(r.value) >= 6; ok {
+			kind := binary.BigEndian.Uint16(r.key[2:])
+			commit, ok = kind == 1, kind <= 1
+			coordinatorEpoch = int32(binary.BigEndian.Uint32(r.value[2:]))
+		}
+		return true
+	})
+	return commit, coordinatorEpoch, ok && err == nil
 }
