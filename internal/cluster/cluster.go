@@ -130,7 +130,8 @@ type Event struct {
 // the client's goroutines and must not block.
 type Producer interface {
 	// Produce queues records in order. done is called once per call, after all of them have been acknowledged or any
-	// has failed for good: ends holds, per partition written, the offset after the last record of this call.
+	// has failed for good: ends holds, per partition written, the offset after the last record of this call. The slice is not
+	// kept; what its records point to is, until done.
 	Produce(records []flow.Out, done func(ends map[TP]int64, err error))
 	// Flush sends what is queued now instead of waiting for batches to fill. It does not wait for the answers.
 	Flush()

@@ -86,16 +86,26 @@ func (w *worker) seal() {
 }
 
 func (w *worker) produce(epoch uint32) {
-	held := w.held
-	w.held = nil
-	c := &call{left: len(held), done: func(ends map[cluster.TP]int64, err error) {
-		w.box.put(func() { w.acked(epoch, held, ends, err) })
-	}}
-	for _, t := range held {
+	var bytes int64
+	c := &call{left: len(w.held)}
+	for _, t := range w.held {
+		bytes += t.bytes
+	}
+	c.done = func(ends map[cluster.TP]int64, err error) {
+		w.box.put(func() { w.acked(epoch, bytes, ends, err) })
+	}
+	for i, t := range w.held {
 		w.n.metrics.produced(len(t.records))
 		w.producer.Produce(t.records, c.one)
+		if clear(t.records); len(w.spare) < spares {
+			w.spare = append(w.spare, t.records[:0])
+		}
+		w.held[i] = taken{}
 	}
-	w.producer.Flush()
+	w.held = w.held[:0]
+	if epoch != w.m.Epoch() { // sealed: nothing comes any more to fill batches with
+		w.producer.Flush()
+	}
 }
 
 // call gathers the acknowledgements of several produce calls into one.
@@ -127,7 +137,10 @@ func (c *call) one(ends map[cluster.TP]int64, err error) {
 	}
 }
 
-func (w *worker) acked(epoch uint32, held []taken, ends map[cluster.TP]int64, err error) {
+// spares is how many slices of effects are kept for the next turns.
+const spares = 8
+
+func (w *worker) acked(epoch uint32, bytes int64, ends map[cluster.TP]int64, err error) {
 	have := w.ends[epoch]
 	if have == nil {
 		have = map[cluster.TP]int64{}
@@ -136,14 +149,7 @@ func (w *worker) acked(epoch uint32, held []taken, ends map[cluster.TP]int64, er
 	for tp, at := range ends {
 		have[tp] = max(have[tp], at)
 	}
-	for _, t := range held {
-		for i := range t.records {
-			w.flying -= int64(len(t.records[i].Key)+len(t.records[i].Value)) + recordCost
-		}
-		if w.byName[t.h.name] == t.h {
-			t.h.task.Recycle(t.records)
-		}
-	}
+	w.flying -= bytes
 	w.m.Acked(epoch, err)
 }
 
@@ -207,6 +213,7 @@ func (w *worker) undo(a commit.Action) {
 			continue
 		}
 		h.punctuals = h.task.Stats().Punctuations
+		w.measure(h)
 		offsets := map[cluster.TP]int64{}
 		for topic, at := range positions {
 			tp := cluster.TP{Topic: topic, Partition: h.slot.id.Partition}

@@ -12,30 +12,10 @@ const careInterval = 50
 // care is what a worker does now and then.
 func (w *worker) care(now int64) {
 	w.lastCare = now
-	w.count()
 	w.keepQueues()
 	w.keepBudget(now)
 	w.askEnds()
 	w.report()
-}
-
-// count adds up what is queued.
-func (w *worker) count() {
-	var queued int64
-	for _, h := range w.hosted {
-		for _, tp := range h.slot.tps {
-			_, bytes := h.task.Buffered(tp.Topic)
-			queued += bytes
-		}
-	}
-	before := w.n.backlog.Load()
-	w.recount(queued - w.queued)
-	if limit := w.n.backlogLimit(); before > limit && w.n.backlog.Load() <= limit {
-		select {
-		case w.n.poller.room <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // keepQueues pauses partitions whose queue is long and resumes them once it is short. What was fetched of a paused

@@ -23,6 +23,7 @@ type hosted struct {
 	seeks     map[cluster.TP]int
 	paused    map[cluster.TP]bool
 	leaving   bool
+	queued    int64  // bytes of input in its queues
 	sealed    uint32 // the task's own number of the epoch being committed; 0: it takes no part
 	sealedAt  map[cluster.TP]cluster.Offset
 	committed map[cluster.TP]int64

@@ -27,6 +27,7 @@ type worker struct {
 	byName   map[string]*hosted
 
 	held    []taken // effects of the open epoch that have not been handed to the producer
+	spare   [][]flow.Out
 	ends    map[uint32]map[cluster.TP]int64
 	began   int64 // when the sealed epoch was sealed, ms
 	ended   bool
@@ -40,14 +41,13 @@ type worker struct {
 	tasks    atomic.Int32 // how many it has or is about to have
 	pending  atomic.Int64 // bytes delivered and not yet taken
 	queued   int64        // bytes in the queues of tasks
-	counted  int64        // its part of the node's backlog
 	memory   int64
 }
 
-// taken are effects of one task.
+// taken are effects of one task, and about what they cost in memory.
 type taken struct {
-	h       *hosted
 	records []flow.Out
+	bytes   int64
 }
 
 // recordCost is about what a record under way to the broker costs besides its bytes.
@@ -137,7 +137,7 @@ func (w *worker) step(now int64) (worked bool) {
 		w.choked = false
 	}
 	for _, h := range w.hosted {
-		if !w.m.MayStep() || w.choked {
+		if !w.m.MayStep() || w.choked || w.flying > w.n.flyingLimit() {
 			return worked
 		}
 		if h.leaving {
@@ -148,6 +148,9 @@ func (w *worker) step(now int64) (worked bool) {
 			at := w.n.millis()
 			w.adapt(at - now)
 			now = at
+		}
+		if n > 0 {
+			w.measure(h)
 		}
 		records := h.task.Take()
 		switch {
@@ -194,9 +197,15 @@ func (w *worker) failedStep(h *hosted, err error) {
 }
 
 func (w *worker) take(h *hosted, records []flow.Out) {
-	w.held = append(w.held, taken{h, records})
+	var bytes int64
 	for i := range records {
-		w.flying += int64(len(records[i].Key)+len(records[i].Value)) + recordCost
+		bytes += int64(len(records[i].Key)+len(records[i].Value)) + recordCost
+	}
+	w.held = append(w.held, taken{records, bytes})
+	w.flying += bytes
+	if n := len(w.spare); n > 0 {
+		h.task.Recycle(w.spare[n-1])
+		w.spare = w.spare[:n-1]
 	}
 }
 
@@ -232,20 +241,35 @@ func (w *worker) deliver(s *slot, b cluster.Batch, seeks int) {
 			return
 		}
 		h.task.Add(b.Topic, b.Records, b.Next, b.Release)
+		w.measure(h)
 		if len(b.Records) == 0 {
 			w.m.Worked() // past a marker: the position has moved
 		} else if h.arrived == 0 {
 			h.arrived = w.n.millis()
 		}
-		w.recount(bytes)
 	})
 }
 
-// recount keeps the node's backlog in step with what tasks have queued.
-func (w *worker) recount(added int64) {
+// measure counts what a task has queued, and tells the poller when there is room again.
+func (w *worker) measure(h *hosted) {
+	var queued int64
+	for _, tp := range h.slot.tps {
+		_, bytes := h.task.Buffered(tp.Topic)
+		queued += bytes
+	}
+	w.count(queued - h.queued)
+	h.queued = queued
+}
+
+func (w *worker) count(added int64) {
 	w.queued += added
-	w.n.backlog.Add(w.queued - w.counted)
-	w.counted = w.queued
+	after, enough := w.n.backlog.Add(added), w.n.backlogLimit()/2
+	if after <= enough && after-added > enough {
+		select {
+		case w.n.poller.room <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (w *worker) giveUp(slots []*slot, lost bool) {
@@ -281,6 +305,8 @@ func (w *worker) abandon() {
 // remove takes a task out, closes it and tells the poller.
 func (w *worker) remove(h *hosted, flush bool) {
 	delete(w.byName, h.name)
+	w.count(-h.queued)
+	h.queued = 0
 	w.hosted = slices.DeleteFunc(w.hosted, func(o *hosted) bool { return o == h })
 	w.tasks.Add(-1)
 	for tp, paused := range h.paused {
@@ -298,7 +324,6 @@ func (w *worker) end(flush bool) {
 	for len(w.hosted) > 0 {
 		w.remove(w.hosted[0], flush)
 	}
-	w.recount(-w.queued)
 	w.ended = true
 }
 
@@ -307,7 +332,6 @@ func (w *worker) restart(cause error) error {
 	for len(w.hosted) > 0 {
 		w.remove(w.hosted[0], true)
 	}
-	w.recount(-w.queued)
 	w.producer.Close()
 	p, err := w.n.newProducer(w.n.work, w.index)
 	if err != nil {

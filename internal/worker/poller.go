@@ -103,7 +103,7 @@ func (p *poller) awaitRoom(ctx context.Context) {
 	}
 	t := time.NewTimer(roomWait)
 	defer t.Stop()
-	for p.n.backlog.Load() > p.n.backlogLimit() {
+	for p.n.backlog.Load() > p.n.backlogLimit()/2 {
 		select {
 		case <-p.room:
 		case <-p.box.signal:
@@ -281,5 +281,7 @@ func (p *poller) closed(s *slot) {
 	p.open(p.complete(s.tps))
 }
 
-// backlogBytes is the part of the memory budget that input may take.
+// backlogLimit is the part of the memory budget that input may take, flyingLimit that of output of one worker: more would
+// only be longer on its way.
 func (n *Node) backlogLimit() int64 { return min(n.cfg.Memory/8, 16<<20) }
+func (n *Node) flyingLimit() int64  { return min(n.cfg.Memory/8, 32<<20) }
