@@ -56,6 +56,12 @@ func (h Window[K, V]) Ordered() Window[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.Ordered = true })
 }
 
+// ExpireFirst has OnClose look for the windows that a record closes after the record has been taken up, as Kafka Streams does:
+// where time jumps past a window's retention, its final result is lost. The default is to look before, and to lose none.
+func (h Window[K, V]) ExpireFirst() Window[K, V] {
+	return h.with(func(s *flow.StoreSpec) { s.ExpireFirst = true })
+}
+
 // EveryUpdate: see KeyValue.
 func (h Window[K, V]) EveryUpdate() Window[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.EveryUpdate = true })

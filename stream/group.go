@@ -22,14 +22,27 @@ type Fold[K, V, A any] struct {
 	Add  func(a A, r Record[K, V]) (next A, keep bool, err error)
 }
 
-// adder folds one record into an aggregate; live: there was one. nulls: it wants to see null values.
+// adder folds one record into an aggregate; live: there was one.
 type adder[K, V, A any] struct {
 	f     func(c *flow.Ctx, a A, live bool, k K, v V) (next A, keep bool, err error)
-	nulls bool
+	nulls bool     // it wants to see null values
+	start func() A // what an aggregate starts from; nil: from its first value
 }
 
+// first is the update that makes an aggregate. Where each one goes on at once, Kafka Streams says that the value before was the one
+// it started from; at the commit that there was none.
+func (a *adder[K, V, A]) first(ch change[A], every bool) change[A] {
+	if every && !ch.WasLive && a.start != nil {
+		ch.Old = a.start()
+		ch.WasLive = !nullness[A]().of(ch.Old)
+	}
+	return ch
+}
+
+func zero[A any]() (a A) { return a }
+
 func counting[K, V any]() adder[K, V, int64] {
-	return adder[K, V, int64]{func(_ *flow.Ctx, a int64, _ bool, _ K, _ V) (int64, bool, error) { return a + 1, true, nil }, true}
+	return adder[K, V, int64]{func(_ *flow.Ctx, a int64, _ bool, _ K, _ V) (int64, bool, error) { return a + 1, true, nil }, true, zero[int64]}
 }
 
 func reducing[K, V any](f func(V, V) V) adder[K, V, V] {
@@ -39,7 +52,7 @@ func reducing[K, V any](f func(V, V) V) adder[K, V, V] {
 			v = f(a, v)
 		}
 		return v, !null.of(v), nil
-	}, null.is}
+	}, null.is, nil}
 }
 
 func aggregating[K, V, A any](f func(A, V) A) adder[K, V, A] {
@@ -47,16 +60,19 @@ func aggregating[K, V, A any](f func(A, V) A) adder[K, V, A] {
 	return adder[K, V, A]{func(_ *flow.Ctx, a A, _ bool, _ K, v V) (A, bool, error) {
 		a = f(a, v)
 		return a, !null.of(a), nil
-	}, nullness[V]().is}
+	}, nullness[V]().is, zero[A]}
 }
 
 func folding[K, V, A any](f Fold[K, V, A]) adder[K, V, A] {
+	if f.Init == nil {
+		f.Init = zero[A]
+	}
 	return adder[K, V, A]{func(c *flow.Ctx, a A, live bool, k K, v V) (A, bool, error) {
-		if !live && f.Init != nil {
+		if !live {
 			a = f.Init()
 		}
 		return f.Add(a, record(c, k, v))
-	}, true}
+	}, true, f.Init}
 }
 
 // Count counts the records of each key.
@@ -114,7 +130,7 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[
 			if !live || at < c.Time {
 				at = c.Time
 			}
-			keep.set(c, ref, k, change[A]{Old: old, New: next, WasLive: live, Live: ok}, at)
+			keep.set(c, ref, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, keep.every && n.NeedOld), at)
 		}, nil
 	})
 	return stored[K, A](g.b, n, s)

@@ -75,7 +75,8 @@ type keeper[K, V any] struct {
 // keeps opens a node's store in a task.
 func keeps[K, V any](env flow.Env, n *topology.Node, s *topology.Store, down tfn[K, V], alone bool) *keeper[K, V] {
 	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: n.ID, down: down,
-		every: s.Spec.EveryUpdate && !alone, exact: n.NeedOld && shares[V]()}
+		every: s.Spec.EveryUpdate && !alone}
+	k.exact = k.every && n.NeedOld && shares[V]()
 	k.kv.NeedOld(n.NeedOld)
 	if !alone && !k.every {
 		env.Flush(n.ID, k)
@@ -100,6 +101,10 @@ func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 
 // set gives a touched entry its value, or takes it away, and gives the update on if that is to be at once.
 func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int64) {
+	was := false
+	if s.exact {
+		_, _, was = s.kv.At(ref)
+	}
 	if s.sparse && !ch.WasLive && !ch.Live {
 		return
 	}
@@ -111,7 +116,7 @@ func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int
 	if !s.every {
 		return
 	}
-	if s.exact && ch.WasLive {
+	if s.exact && was {
 		err := s.kv.Changes(func(_ K, exact table.Change[V]) error {
 			ch.Old = exact.Old
 			return nil
@@ -337,9 +342,28 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 	addTable(t.b, n, func(env flow.Env, down tfn[K, V], alone bool) (tfn[K, V], error) {
 		k := keeps(env, n, s, down, alone)
 		k.sparse = sparse
-		return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
+		if !t.joined || !k.every {
+			return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
+		}
+		k.exact = false
+		return func(c *flow.Ctx, key K, ch change[V]) {
+			c.Wrote = true
+			ref, err := k.kv.Touch(key)
+			if err != nil {
+				c.Break(n.ID, err)
+				return
+			}
+			k.set(c, ref, key, ch, c.Time)
+		}, nil
 	})
-	return stored[K, V](t.b, n, s)
+	kept := stored[K, V](t.b, n, s)
+	if t.joined {
+		kept.wantOld = func() bool {
+			n.NeedOld = true
+			return t.wantOld()
+		}
+	}
+	return kept
 }
 
 // GlobalKTable is a table of which every process has all partitions, so that any stream can be joined with it by any key. Its

@@ -137,7 +137,8 @@ type panes[K, V, A any] struct {
 	null  null[V]
 	down  tfn[window.Key[K], A]
 	every bool
-	exact bool // and its old value must be one that no aggregator has written through
+	old   bool // somebody wants the old values
+	exact bool // and each must be one that no aggregator has written through
 
 	tumbling             bool
 	size, advance, grace int64
@@ -156,13 +157,13 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 	onClose := g.onClose
 	n.Wire = func(env flow.Env, children []any) (any, error) {
 		p := &panes[K, V, A]{store: env.Store(s.Spec.Name).(*table.Windows[K, A]), env: env, node: n.ID, w: g.w, add: add,
-			null: nullness[V](), down: fan[window.Key[K], change[A]](children), every: s.Spec.EveryUpdate && !onClose && len(children) > 0, exact: n.NeedOld && shares[A](),
+			null: nullness[V](), down: fan[window.Key[K], change[A]](children), every: s.Spec.EveryUpdate && !onClose && len(children) > 0, old: n.NeedOld, exact: n.NeedOld && shares[A](),
 			size: g.w.SizeMS(), advance: g.w.AdvanceMS(), grace: g.w.GraceMS()}
 		p.tumbling = p.size == p.advance && p.size != math.MaxInt64
 		p.store.NeedOld(n.NeedOld)
 		switch {
 		case onClose:
-			p.emitted, p.after = env.Cell(s.Spec.Name, true), s.Spec.Expiry != flow.ExpiryExact
+			p.emitted, p.after = env.Cell(s.Spec.Name, true), s.Spec.ExpireFirst
 			p.schedule()
 		case len(children) > 0 && !p.every:
 			env.Flush(n.ID, p)
@@ -243,7 +244,7 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 	}
 	was := c.Time
 	c.Time = at
-	p.down(c, p.key(k, start), change[A]{Old: old, New: next, WasLive: live, Live: keep})
+	p.down(c, p.key(k, start), p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.old))
 	c.Time = was
 }
 

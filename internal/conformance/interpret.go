@@ -303,14 +303,29 @@ func (in *interpreter) counts(step Step) state.KeyValue[text, int64] {
 }
 
 func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[text, V] {
-	h := state.NewWindow(storeName(step), nullable, v)
+	h := state.NewWindow(storeName(step), nullable, v).ExpireFirst()
 	if in.each() {
 		h = h.EveryUpdate()
 	}
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))
 	}
+	if by := in.step(step.in(0)); by.text("emit") == "close" && in.vector.Spec.Config.Stores == "rocksDB" {
+		// Java's persistent stores for emission on close keep a window one millisecond longer.
+		w := by.sub("window")
+		h = h.Retention(max(step.duration("retentionMs"), w.duration("sizeMs")+w.duration("graceMs")) + time.Millisecond)
+	}
 	return h
+}
+
+// step is the step that made an object.
+func (in *interpreter) step(id string) Step {
+	for _, step := range in.vector.Spec.Steps {
+		if step.text("id") == id {
+			return step
+		}
+	}
+	return nil
 }
 
 func (in *interpreter) windowedBy(step Step) any {

@@ -37,20 +37,6 @@ const (
 	Buffer    StoreKind = "buffer"
 )
 
-// Expiry says when entries of a window or session store go.
-type Expiry string
-
-const (
-	// ExpiryExact is after the retention, to the millisecond, and never before a final result has been given on.
-	ExpiryExact Expiry = ""
-	// ExpiryMemory is that of Kafka Streams' in-memory stores: to the millisecond, and final results are lost if time
-	// jumps past them.
-	ExpiryMemory Expiry = "in-memory"
-	// ExpirySegments is that of Kafka Streams' persistent stores: by segments of max(retention/2, 60 s). Final results are
-	// lost if time jumps past them.
-	ExpirySegments Expiry = "segments"
-)
-
 // StoreSpec is what the untyped half sees of a store handle. Root is its identity: settings return copies of a handle, and
 // all copies have one root; two roots of one name are a name clash at Build.
 type StoreSpec struct {
@@ -62,7 +48,7 @@ type StoreSpec struct {
 	TTL         int64             // ms; 0: none
 	Ordered     bool              // keep an ordered index in memory
 	EveryUpdate bool              // forward every update instead of the last per key and commit
-	Expiry      Expiry            // windows and sessions: when entries go
+	ExpireFirst bool              // windows and sessions: a final result that has expired when its window closes is lost, as in Kafka Streams
 	Unlogged    bool              // no changelog
 	Changelog   map[string]string // extra settings of the changelog topic
 	At          string            // where the handle was made, file:line
