@@ -65,8 +65,10 @@ func (a *api) refuse(r *http.Request, err error) *refusal {
 	switch {
 	case errors.As(err, &no):
 		return no
-	case errors.As(err, &elsewhere):
+	case errors.As(err, &elsewhere) && elsewhere.Owner != "":
 		return &refusal{Status: http.StatusMisdirectedRequest, Reason: err.Error(), Owner: elsewhere.Owner}
+	case errors.As(err, &elsewhere):
+		return &refusal{Status: http.StatusServiceUnavailable, Reason: err.Error()}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &refusal{Status: http.StatusServiceUnavailable, Reason: "the state did not answer in time: " + err.Error()}
 	}

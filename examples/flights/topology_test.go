@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -115,19 +116,25 @@ func TestRoutesAndWhatIsKnownOfAFlight(t *testing.T) {
 func TestLateRowsAreUnchanged(t *testing.T) {
 	d := newDay(t)
 	d.fly("ORD-LAX 20:00 0", "ORD-LAX 00:10 +1191")
-	in, out := streamtest.Out(d.Driver, Flights).Partitions(), streamtest.Out(d.Driver, FlightsLate).Partitions()
-	n := 0
-	for p := range out {
-		for _, r := range out[p] {
-			n++
-			last := in[p][len(in[p])-1]
-			if string(r.Key) != string(last.Key) || string(r.Value) != string(last.Value) || r.Time != last.Time {
-				t.Errorf("late %s %s %d, was %s %s %d", r.Key, r.Value, r.Time, last.Key, last.Value, last.Time)
-			}
-		}
+	in, late := d.Raw(topics.Flights), d.Raw(topics.FlightsLate)
+	if len(late) != 1 {
+		t.Fatalf("%d late rows", len(late))
 	}
-	if n != 1 {
-		t.Errorf("%d late rows", n)
+	was, is := in[len(in)-1], late[0]
+	if string(is.Key) != string(was.Key) || string(is.Value) != string(was.Value) || !is.Time.Equal(was.Time) || is.Partition != was.Partition {
+		t.Errorf("late %+v, was %+v", is, was)
+	}
+}
+
+func TestKeysOfHours(t *testing.T) {
+	d := newDay(t)
+	d.fly("ORD-LAX 00:10 +20", "ORD-LAX 20:00 0")
+	raw := d.Raw(topics.AirportHours)
+	start := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	key := binary.BigEndian.AppendUint64([]byte("ORD"), uint64(start))
+	value := `{"flights":1,"delayed":1,"delay_min":20,"name":"O'Hare","city":"Chicago"}`
+	if len(raw) != 1 || string(raw[0].Key) != string(key) || string(raw[0].Value) != value || raw[0].Partition != d.Raw(topics.Flights)[0].Partition {
+		t.Errorf("got %q %s, want %q %s", raw[0].Key, raw[0].Value, key, value)
 	}
 }
 

@@ -132,10 +132,11 @@ function plot(hours, from) {
   const [left, right, top, bottom] = [34, 634, 10, 272];
   const most = Math.max(8, ...hours.map((h) => h.flights));
   const step = niceStep(most / 4);
-  const y = (n) => bottom - ((bottom - top) * n) / (Math.ceil(most / step) * step);
+  const scale = Math.ceil(most / step) * step;
+  const y = (n) => bottom - ((bottom - top) * n) / scale;
   const width = (right - left) / 24;
   const parts = [];
-  for (let n = 0; n <= most + step / 2 && y(n) >= top - 1; n += step) {
+  for (let n = 0; n <= scale; n += step) {
     parts.push(`<line x1="${left}" x2="${right}" y1="${y(n)}" y2="${y(n)}"/><text x="${left - 8}" y="${y(n) + 4}" text-anchor="end">${n}</text>`);
   }
   for (let h = 0; h < 24; h += 3) {
