@@ -38,6 +38,7 @@ type rows[K, V any] struct {
 	wantOld func() bool
 	// sparse: no updates from nothing to nothing; a table of filtered rows says nothing of rows it never had.
 	sparse bool
+	joined bool // its updates bring their old values along
 }
 
 // Named labels the operator in metrics, errors and descriptions.
