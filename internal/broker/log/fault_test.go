@@ -321,8 +321,8 @@ func TestDiskFull(t *testing.T) {
 					want[k] = append(want[k], v)
 					seq[k]++
 				}
-			case errors.Is(err, kerr.KafkaStorageError) && errors.Is(err, syscall.ENOSPC) && (full.Load() || i-healed < 3):
-				// The first writes behind a full disk may hear of a flush that began before.
+			case errors.Is(err, kerr.KafkaStorageError) && errors.Is(err, syscall.ENOSPC) && (full.Load() || i-healed < 2):
+				// The first write behind a full disk may hear of a flush that began before.
 
 			default:
 				t.Fatalf("seed %d, write %d: %v", seed, i, err)

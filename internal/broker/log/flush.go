@@ -25,32 +25,48 @@ func (l *Log) wakeFlusher() {
 	}
 }
 
-// awaitFlusher holds the committer back while the segments are too far behind for the memory allowed.
+// flushReport is what became of a flush; the flushes are numbered in the order they began.
+type flushReport struct {
+	number uint64
+	err    error
+}
+
+// awaitFlusher holds the committer back while the segments are too far behind for the memory allowed. It fails only if
+// a flush that began meanwhile does.
 func (l *Log) awaitFlusher() error {
 	for l.budget.unflushed.Load() > l.o.CacheBytes {
-		select {
-		case <-l.flushed: // of an earlier flush
-		default:
-		}
+		next := l.flushes.Load() + 1
 		kick(l.flushNow)
-		select {
-		case err := <-l.flushed:
-			if err != nil {
-				return err
+		for done := false; !done; {
+			select {
+			case r := <-l.flushed:
+				done = r.number >= next
+				if done && r.err != nil {
+					return r.err
+				}
+			case <-l.stopFlush:
+				return ErrClosed
 			}
-		case <-l.stopFlush:
-			return ErrClosed
 		}
 	}
 	return nil
 }
 
-// reportFlush tells the committer, if it waits, what became of a flush.
-func (l *Log) reportFlush(err error) {
+// reportFlush does a flush and tells the committer, should it wait, what became of it.
+func (l *Log) reportFlush(flush func() error) error {
+	r := flushReport{number: l.flushes.Add(1)}
+	r.err = flush()
+	latest := r
 	select {
-	case l.flushed <- err:
+	case unread := <-l.flushed:
+		// A flush within this one may have begun later than it.
+		if unread.number > r.number {
+			latest = unread
+		}
 	default:
 	}
+	l.flushed <- latest
+	return r.err
 }
 
 // flushLoop is the goroutine that brings batches from the write-ahead log into segments and takes checkpoints.
@@ -84,12 +100,12 @@ func (l *Log) flushLoop() {
 			err = l.checkpoint(false)
 			reply <- err
 		case <-l.flushNow:
-			if l.walGrown() >= l.checkpointEvery.Load() {
-				err = l.checkpoint(false)
-			} else {
-				err = l.flushDirty()
-			}
-			l.reportFlush(err)
+			err = l.reportFlush(func() error {
+				if l.walGrown() >= l.checkpointEvery.Load() {
+					return l.checkpoint(false)
+				}
+				return l.flushDirty()
+			})
 			l.prepareWAL()
 		}
 		if err != nil && !errors.Is(err, ErrClosed) {

@@ -50,7 +50,8 @@ type Log struct {
 
 	// Of the flusher.
 	flushNow, flushSoon chan struct{}
-	flushed             chan error
+	flushed             chan flushReport
+	flushes             atomic.Uint64
 	checkpointNow       chan chan error
 	stopFlush           chan struct{}
 	flushBuf            []byte
@@ -102,7 +103,7 @@ func Open(o Options) (*Log, error) {
 	l := &Log{
 		o: o, fs: o.FS, logger: o.Logger, parts: map[PartitionID]*Partition{},
 		queued: make(chan struct{}, 1), stopCommit: make(chan struct{}),
-		flushNow: make(chan struct{}, 1), flushSoon: make(chan struct{}, 1), flushed: make(chan error, 1),
+		flushNow: make(chan struct{}, 1), flushSoon: make(chan struct{}, 1), flushed: make(chan flushReport, 1),
 		checkpointNow: make(chan chan error), stopFlush: make(chan struct{}),
 		commitDone: make(chan struct{}), flushDone: make(chan struct{}),
 	}
