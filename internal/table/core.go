@@ -106,7 +106,7 @@ func (c *core[S, C]) touched(r Ref) *entry[S, C] {
 // chunk gives memory to append about n sealed bytes to.
 func (c *core[S, C]) chunk(n int) []byte {
 	if cap(c.out)-len(c.out) < n {
-		c.out = make([]byte, 0, max(n, min(max(2*cap(c.out), 4<<10), 256<<10)))
+		c.out = make([]byte, 0, max(n, min(max(2*cap(c.out), 4<<10), 64<<10)))
 	}
 	return c.out
 }
@@ -325,7 +325,7 @@ func (c *core[S, C]) Memory() int64 {
 	n := c.cells.memory() + int64(cap(c.out)) + c.env.Tier.Memory()
 	for _, t := range c.tabs {
 		if t != nil {
-			n += t.memory()
+			n += c.size(t)
 		}
 	}
 	for _, l := range c.logs {
@@ -334,8 +334,9 @@ func (c *core[S, C]) Memory() int64 {
 	return n
 }
 
-func (t *tab[S, C]) memory() int64 {
-	n := int64(t.entries)*int64(unsafe.Sizeof(entry[S, C]{})) + int64(len(t.slots))*8 + t.keys.used + t.filter.memory()
+// size is what a tab holds, and what its values hold besides, as far as that can be known.
+func (c *core[S, C]) size(t *tab[S, C]) int64 {
+	n := int64(t.entries)*(int64(unsafe.Sizeof(entry[S, C]{}))+c.cells.beside()) + int64(len(t.slots))*8 + t.keys.used + t.filter.memory()
 	if t.tree != nil {
 		n += int64(t.tree.Len()) * 24
 	}

@@ -15,9 +15,9 @@ func (c *core[S, C]) Shrink(want int64) int64 {
 		}
 		// Twice round: once to take away the marks of use.
 		for left := 2 * int(t.top); left > 0 && freed < want; left -= batch {
-			before := t.memory() + c.cells.memory()
+			before := c.size(t) + c.cells.memory()
 			c.sweep(t, batch)
-			freed += before - t.memory() - c.cells.memory()
+			freed += before - c.size(t) - c.cells.memory()
 		}
 		c.compact(t)
 	}

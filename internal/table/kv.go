@@ -49,7 +49,7 @@ type kv[K, V any] interface {
 // NewKV makes the store of one task.
 func NewKV[K, V any](env flow.StoreEnv, k serde.Serde[K], v serde.Serde[V]) (*KV[K, V], error) {
 	if byValue[V]() {
-		return newKV[K, V, V](env, k, plain[V]{v})
+		return newKV[K, V, V](env, k, newPlain(v))
 	}
 	return newKV[K, V, cell](env, k, newCoded(v))
 }

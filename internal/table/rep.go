@@ -28,7 +28,9 @@ type cells[C any] interface {
 	compact(each func(f func(c *C, kept bool)))
 	// rest is called when no decoded value is in use.
 	rest()
+	// memory is what values take up outside of entries, beside what one entry holds elsewhere, about.
 	memory() int64
+	beside() int64
 }
 
 // rep is the same with the values' type.
@@ -65,26 +67,79 @@ func shares(t reflect.Type) bool {
 }
 
 // plain keeps values as they are.
-type plain[V any] struct{ serde serde.Serde[V] }
+type plain[V any] struct {
+	serde   serde.Serde[V]
+	strings bool // values hold strings, whose bytes lie elsewhere
+	bytes   int64
+	values  int64 // of which bytes is the encoded size
+}
 
-func (p plain[V]) drop(c *V) {
+func newPlain[V any](v serde.Serde[V]) *plain[V] {
+	return &plain[V]{serde: v, strings: !pointerFree(reflect.TypeFor[V]())}
+}
+
+// pointerFree is whether a t that shares nothing holds no strings either.
+func pointerFree(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.String:
+		return false
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !pointerFree(t.Field(i).Type) {
+				return false
+			}
+		}
+	case reflect.Array:
+		return pointerFree(t.Elem())
+	}
+	return true
+}
+
+func (p *plain[V]) count(n int) {
+	p.bytes += int64(n)
+	p.values++
+	if p.values == 1<<16 { // what is long ago counts less
+		p.bytes, p.values = p.bytes/2, p.values/2
+	}
+}
+
+// beside takes what values hold in strings to be as much as their encoding, on average.
+func (p *plain[V]) beside() int64 {
+	if !p.strings || p.values == 0 {
+		return 0
+	}
+	return p.bytes / p.values
+}
+
+func (p *plain[V]) encode(dst []byte, c *V) ([]byte, error) {
+	n := len(dst)
+	dst, err := p.serde.Encode(dst, *c)
+	p.count(len(dst) - n)
+	return dst, err
+}
+
+func (p *plain[V]) load(b []byte) (V, error) {
+	p.count(len(b))
+	return p.serde.Decode(b)
+}
+
+func (p *plain[V]) drop(c *V) {
 	var zero V
 	*c = zero
 }
-func (plain[V]) compact(func(func(*V, bool)))              {}
-func (plain[V]) release(V)                                 {}
-func (plain[V]) coded() bool                               { return false }
-func (plain[V]) revert(*V, V)                              {}
-func (plain[V]) cool(*V)                                   {}
-func (p plain[V]) encode(dst []byte, c *V) ([]byte, error) { return p.serde.Encode(dst, *c) }
-func (p plain[V]) load(b []byte) (V, error)                { return p.serde.Decode(b) }
-func (plain[V]) rest()                                     {}
-func (plain[V]) memory() int64                             { return 0 }
-func (plain[V]) hold(*V) error                             { return nil }
-func (plain[V]) view(c *V) (V, error)                      { return *c, nil }
-func (plain[V]) own(c *V) (V, error)                       { return *c, nil }
-func (plain[V]) set(c *V, v V)                             { *c = v }
-func (p plain[V]) decode(b []byte) (V, error)              { return p.serde.Decode(b) }
+
+func (*plain[V]) compact(func(func(*V, bool))) {}
+func (*plain[V]) release(V)                    {}
+func (*plain[V]) coded() bool                  { return false }
+func (*plain[V]) revert(*V, V)                 {}
+func (*plain[V]) cool(*V)                      {}
+func (*plain[V]) rest()                        {}
+func (*plain[V]) memory() int64                { return 0 }
+func (*plain[V]) hold(*V) error                { return nil }
+func (*plain[V]) view(c *V) (V, error)         { return *c, nil }
+func (*plain[V]) own(c *V) (V, error)          { return *c, nil }
+func (*plain[V]) set(c *V, v V)                { *c = v }
+func (p *plain[V]) decode(b []byte) (V, error) { return p.serde.Decode(b) }
 
 // cell is a value as its last encoding and, while hot, decoded as well.
 type cell struct {
@@ -242,6 +297,7 @@ func (s *coded[V]) release(c cell) {
 }
 
 func (s *coded[V]) coded() bool { return true }
+func (*coded[V]) beside() int64 { return 0 }
 
 func (s *coded[V]) revert(c *cell, old cell) {
 	if c.off == old.off {

@@ -50,7 +50,7 @@ type windows[K, V any] interface {
 // NewWindows makes the store of one task; env.Spec.Retention says how long windows are kept, 0: for ever.
 func NewWindows[K, V any](env flow.StoreEnv, k serde.Serde[K], v serde.Serde[V]) (*Windows[K, V], error) {
 	if byValue[V]() {
-		return newWindows[K, V, V](env, k, plain[V]{v})
+		return newWindows[K, V, V](env, k, newPlain(v))
 	}
 	return newWindows[K, V, cell](env, k, newCoded(v))
 }
