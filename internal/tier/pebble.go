@@ -176,7 +176,11 @@ func (d *directory) options() *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 		Logger:                      logger{d},
-		EventListener:               &pebble.EventListener{BackgroundError: func(err error) { d.say(err.Error()) }},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { d.say(err.Error()) },
+			// The read that has met it returns it; by default Pebble would end the process first.
+			DataCorruption: func(i pebble.DataCorruptionInfo) { d.say("damaged file " + i.Path) },
+		},
 	}
 	for i := range o.Levels {
 		l := &o.Levels[i]

@@ -94,11 +94,14 @@ func (s *store) open() error {
 	if s.why == "" && s.expect.TopicID != [16]byte{} {
 		s.topicID = s.expect.TopicID
 	}
-	s.any, s.count = true, -1
+	s.count = -1
 	from, to := s.span(s.gen)
 	it.SetBounds(from, to)
 	s.any = it.First()
-	return it.Error()
+	if err := it.Error(); err != nil {
+		return s.d.wrap("opening store "+s.name, err)
+	}
+	return nil
 }
 
 func (f found) meta() []byte {
