@@ -241,7 +241,7 @@ func (r *replayer) frame(fr *frame, at lsn) error {
 // batch applies one batch, as far as the checkpoint does not already show it.
 func (r *replayer) batch(id PartitionID, b []byte, now int64) error {
 	h, ok := parseHeader(b)
-	if !ok || h.size != len(b) {
+	if !ok || h.size != len(b) || h.base < 0 || h.lastDelta < 0 {
 		return fmt.Errorf("%w: a frame holds no batch where it says so", ErrCorrupt)
 	}
 	if r.l.parts[id] == nil && h.base > 0 {
