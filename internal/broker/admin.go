@@ -16,40 +16,49 @@ func (b *Broker) createTopics(_ *request, q *kmsg.CreateTopicsRequest) reply {
 	for _, qt := range q.Topics {
 		times[qt.Topic]++
 	}
-	var last *future
-	for _, qt := range q.Topics {
+	fail := func(name string, no *refusal) {
 		rt := kmsg.NewCreateTopicsResponseTopic()
-		rt.Topic = qt.Topic
+		rt.Topic, rt.ErrorCode, rt.ErrorMessage = name, no.err.Code, &no.msg
 		rt.NumPartitions, rt.ReplicationFactor = -1, -1
-		t, f, no := b.createTopic(qt, times[qt.Topic] > 1, q.ValidateOnly)
-		if no != nil {
-			rt.ErrorCode, rt.ErrorMessage = code(no.err), &no.msg
-			if times[qt.Topic] > 1 && slices.ContainsFunc(resp.Topics, func(o kmsg.CreateTopicsResponseTopic) bool { return o.Topic == qt.Topic }) {
-				continue
-			}
-		} else {
-			rt.TopicID = t.id
-			rt.NumPartitions, rt.ReplicationFactor = int32(len(t.partitions)), 1
-			if q.ValidateOnly {
-				rt.TopicID = [16]byte{}
-				rt.NumPartitions = b.partitionsOf(qt)
-			}
-			for _, s := range topicSettings {
-				c := kmsg.NewCreateTopicsResponseTopicConfig()
-				c.Name, c.Value, c.Source = s.name, ptr(settingValue(t.settings, s.name)), int8(kmsg.ConfigSourceDefaultConfig)
-				if _, ok := t.settings[s.name]; ok {
-					c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
-				}
-				rt.Configs = append(rt.Configs, c)
-			}
-			if f != nil {
-				last = f
-			}
-		}
 		resp.Topics = append(resp.Topics, rt)
 	}
-	if last != nil {
-		return after(last, resp)
+	var news []newTopic
+	for _, qt := range q.Topics {
+		if times[qt.Topic] > 1 {
+			fail(qt.Topic, refuse(kerr.InvalidRequest, "topic %q appears more than once in the request", qt.Topic))
+			times[qt.Topic] = -len(q.Topics) // and is answered once
+			continue
+		}
+		if times[qt.Topic] < 0 {
+			continue
+		}
+		n, no := b.newTopic(qt)
+		if no != nil {
+			fail(qt.Topic, no)
+			continue
+		}
+		news = append(news, n)
+	}
+	ts, no := b.catalog.create(news, q.ValidateOnly)
+	for i, t := range ts {
+		if no[i] != nil {
+			fail(news[i].name, no[i])
+			continue
+		}
+		rt := kmsg.NewCreateTopicsResponseTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.name, news[i].partitions, 1
+		if !q.ValidateOnly {
+			rt.TopicID = t.id
+		}
+		for _, s := range topicSettings {
+			c := kmsg.NewCreateTopicsResponseTopicConfig()
+			c.Name, c.Value, c.Source = s.name, ptr(settingValue(t.settings, s.name)), int8(kmsg.ConfigSourceDefaultConfig)
+			if _, ok := t.settings[s.name]; ok {
+				c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
+			}
+			rt.Configs = append(rt.Configs, c)
+		}
+		resp.Topics = append(resp.Topics, rt)
 	}
 	return answer(resp)
 }
@@ -65,36 +74,34 @@ func (b *Broker) partitionsOf(qt kmsg.CreateTopicsRequestTopic) int32 {
 	return qt.NumPartitions
 }
 
-func (b *Broker) createTopic(qt kmsg.CreateTopicsRequestTopic, twice, validateOnly bool) (*topic, *future, *refusal) {
-	if twice {
-		return nil, nil, refuse(kerr.InvalidRequest, "topic %q appears more than once in the request", qt.Topic)
-	}
+// newTopic checks what a request says of a topic.
+func (b *Broker) newTopic(qt kmsg.CreateTopicsRequestTopic) (newTopic, *refusal) {
+	n := newTopic{name: qt.Topic, partitions: b.partitionsOf(qt), settings: map[string]string{}}
 	if len(qt.ReplicaAssignment) > 0 {
 		if qt.NumPartitions != -1 || qt.ReplicationFactor != -1 {
-			return nil, nil, refuse(kerr.InvalidRequest, "a replica assignment excludes a number of partitions and a replication factor")
+			return n, refuse(kerr.InvalidRequest, "a replica assignment excludes a number of partitions and a replication factor")
 		}
 		seen := map[int32]bool{}
 		for _, a := range qt.ReplicaAssignment {
 			if a.Partition < 0 || int(a.Partition) >= len(qt.ReplicaAssignment) || seen[a.Partition] {
-				return nil, nil, refuse(kerr.InvalidReplicaAssignment, "partitions must be numbered from 0 without a gap")
+				return n, refuse(kerr.InvalidReplicaAssignment, "partitions must be numbered from 0 without a gap")
 			}
 			seen[a.Partition] = true
 			if !slices.Equal(a.Replicas, []int32{nodeID}) {
-				return nil, nil, refuse(kerr.InvalidReplicaAssignment, "partition %d: the only replica possible is broker %d", a.Partition, nodeID)
+				return n, refuse(kerr.InvalidReplicaAssignment, "partition %d: the only replica possible is broker %d", a.Partition, nodeID)
 			}
 		}
 	} else if qt.ReplicationFactor == 0 || qt.ReplicationFactor < -1 {
 		// A factor above one is taken for one: what is written for clusters must run here too.
-		return nil, nil, refuse(kerr.InvalidReplicationFactor, "replication factor must be larger than 0, or -1 for the default")
+		return n, refuse(kerr.InvalidReplicationFactor, "replication factor must be larger than 0, or -1 for the default")
 	}
-	settings := map[string]string{}
 	for _, c := range qt.Configs {
 		if c.Value == nil {
-			return nil, nil, refuse(kerr.InvalidConfig, "null value not supported for topic configs: %s", c.Name)
+			return n, refuse(kerr.InvalidConfig, "null value not supported for topic configs: %s", c.Name)
 		}
-		settings[c.Name] = *c.Value
+		n.settings[c.Name] = *c.Value
 	}
-	return b.catalog.create(qt.Topic, b.partitionsOf(qt), settings, validateOnly)
+	return n, nil
 }
 
 func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
@@ -117,10 +124,12 @@ func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
 			rt.ErrorMessage = ptr("topic " + t.name + " is internal and cannot be deleted")
 		default:
 			rt.Topic, rt.TopicID = &t.name, t.id
-			if f := b.deleteTopic(t); f != nil {
+			if no := b.catalog.remove(t.id); no != nil {
+				rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
+			}
+			// The offsets that groups have committed in it go with it.
+			if f := b.groups.topicDeleted(t); f != nil {
 				last = f
-			} else {
-				rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			}
 		}
 		if rt.ErrorCode != 0 && rt.ErrorMessage == nil {
@@ -134,10 +143,7 @@ func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
 	for _, t := range q.Topics {
 		drop(t.Topic, t.TopicID)
 	}
-	if last != nil {
-		return after(last, resp)
-	}
-	return answer(resp)
+	return after(last, resp)
 }
 
 func topicText(name *string, id [16]byte) string {
@@ -147,58 +153,40 @@ func topicText(name *string, id [16]byte) string {
 	return idText(id)
 }
 
-// deleteTopic deletes a topic and the offsets that groups have committed in it.
-func (b *Broker) deleteTopic(t *topic) *future {
-	f, ok := b.catalog.remove(t.id)
-	if !ok {
-		return nil
-	}
-	if g := b.groups.topicDeleted(t); g != nil {
-		f = g
-	}
-	return f
-}
-
 func (b *Broker) createPartitions(_ *request, q *kmsg.CreatePartitionsRequest) reply {
 	resp := response[*kmsg.CreatePartitionsResponse](q)
-	var last *future
 	for _, qt := range q.Topics {
 		rt := kmsg.NewCreatePartitionsResponseTopic()
 		rt.Topic = qt.Topic
-		if f, no := b.growTopic(qt, q.ValidateOnly); no != nil {
-			rt.ErrorCode, rt.ErrorMessage = code(no.err), &no.msg
-		} else if f != nil {
-			last = f
+		if no := b.growTopic(qt, q.ValidateOnly); no != nil {
+			rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Topics = append(resp.Topics, rt)
-	}
-	if last != nil {
-		return after(last, resp)
 	}
 	return answer(resp)
 }
 
-func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bool) (*future, *refusal) {
+func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bool) *refusal {
 	t := b.catalog.topic(qt.Topic)
 	if t == nil {
-		return nil, refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", qt.Topic)
+		return refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", qt.Topic)
 	}
 	have := int32(len(t.partitions))
 	switch {
 	case qt.Count <= have:
-		return nil, refuse(kerr.InvalidPartitions, "topic has %d partitions, which is not fewer than the requested %d", have, qt.Count)
+		return refuse(kerr.InvalidPartitions, "topic has %d partitions, which is not fewer than the requested %d", have, qt.Count)
 	case qt.Count > maxPartitions:
-		return nil, refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", qt.Count, maxPartitions)
+		return refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", qt.Count, maxPartitions)
 	case len(qt.Assignment) > 0 && len(qt.Assignment) != int(qt.Count-have):
-		return nil, refuse(kerr.InvalidReplicaAssignment, "%d partitions are added but %d assignments given", qt.Count-have, len(qt.Assignment))
+		return refuse(kerr.InvalidReplicaAssignment, "%d partitions are added but %d assignments given", qt.Count-have, len(qt.Assignment))
 	}
 	for _, a := range qt.Assignment {
 		if !slices.Equal(a.Replicas, []int32{nodeID}) {
-			return nil, refuse(kerr.InvalidReplicaAssignment, "the only replica possible is broker %d", nodeID)
+			return refuse(kerr.InvalidReplicaAssignment, "the only replica possible is broker %d", nodeID)
 		}
 	}
 	if validateOnly {
-		return nil, nil
+		return nil
 	}
 	return b.catalog.grow(t.id, qt.Count)
 }

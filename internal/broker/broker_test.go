@@ -355,3 +355,6 @@ func (h *bugWatch) Handle(ctx context.Context, r slog.Record) error {
 	}
 	return h.Handler.Handle(ctx, r)
 }
+
+// discard takes the log of a test that breaks things on purpose.
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -47,9 +47,8 @@ type topics struct {
 // catalog knows the topics. Readers take the current state without a lock.
 type catalog struct {
 	log     *log.Log
-	mu      sync.Mutex // held by writers, and while they submit: the log has changes in the order of the catalog
+	mu      sync.Mutex // held by writers until what they change is durable: nobody writes to a topic that could vanish
 	current atomic.Pointer[topics]
-	last    atomic.Pointer[future] // of the last change
 }
 
 // The topics in which Kafka keeps what we keep as keyed records. They exist, empty, because tools and clients expect them.
@@ -61,13 +60,11 @@ const (
 // internal says whether clients may not write to a topic.
 func (t *topic) internal() bool { return t.name == offsetsTopic || t.name == transactionsTopic }
 
-// ensure makes an internal topic if it is missing. It returns the write to wait for, if there is one.
-func (c *catalog) ensure(name string) *future {
-	if c.topic(name) != nil {
-		return nil
+// ensure makes an internal topic if it is missing.
+func (c *catalog) ensure(name string) {
+	if c.topic(name) == nil {
+		c.create([]newTopic{{name: name, partitions: 1, settings: map[string]string{"cleanup.policy": "compact"}}}, false)
 	}
-	_, f, _ := c.create(name, 1, map[string]string{"cleanup.policy": "compact"}, false)
-	return f
 }
 
 const topicVersion = 1
@@ -124,26 +121,29 @@ func (c *catalog) record(t *topic) log.Put {
 	return log.Put{Kind: kindTopic, Key: t.name, Value: b}
 }
 
-// change puts t in place of old (either may be nil) and stores it together with puts.
-func (c *catalog) change(old, t *topic, puts ...log.Put) *future {
+// change takes old out of the catalog (nil: nothing) and puts new ones in, once that is durable.
+func (c *catalog) change(old *topic, news ...*topic) *refusal {
 	cur := c.current.Load()
 	next := &topics{byName: maps.Clone(cur.byName), byID: maps.Clone(cur.byID)}
-	w := log.Write{Puts: puts}
+	var w log.Write
 	if old != nil {
 		delete(next.byName, old.name)
 		delete(next.byID, old.id)
+		if len(news) == 0 {
+			w.Puts = append(w.Puts, log.Put{Kind: kindTopic, Key: old.name})
+		}
 	}
-	if t != nil {
+	for _, t := range news {
 		next.byName[t.name], next.byID[t.id] = t, t
 		w.Puts = append(w.Puts, c.record(t))
-	} else {
-		w.Puts = append(w.Puts, log.Put{Kind: kindTopic, Key: old.name})
 	}
-	c.current.Store(next)
 	f := newFuture()
 	c.log.Submit(w, log.WaitSync, f.set)
-	c.last.Store(f)
-	return f
+	if <-f.done; f.err != nil {
+		return refuse(kerr.KafkaStorageError, "%v", f.err)
+	}
+	c.current.Store(next)
+	return nil
 }
 
 // topic returns a topic by name, or nil.
@@ -215,7 +215,7 @@ func (ts *topics) collision(name string) string {
 
 // refusal is an error of the protocol with words for the client.
 type refusal struct {
-	err error // *kerr.Error
+	err *kerr.Error
 	msg string
 }
 
@@ -223,38 +223,68 @@ func refuse(err *kerr.Error, format string, args ...any) *refusal {
 	return &refusal{err, fmt.Sprintf(format, args...)}
 }
 
-// create makes a topic. With validateOnly it only says whether it could.
-func (c *catalog) create(name string, partitions int32, settings map[string]string, validateOnly bool) (*topic, *future, *refusal) {
-	if err := checkName(name); err != nil {
-		return nil, nil, refuse(kerr.InvalidTopicException, "%v", err)
+// newTopic is a topic to make.
+type newTopic struct {
+	name       string
+	partitions int32
+	settings   map[string]string
+}
+
+func (n newTopic) check(cur *topics) *refusal {
+	if err := checkName(n.name); err != nil {
+		return refuse(kerr.InvalidTopicException, "%v", err)
 	}
-	if partitions < 1 {
-		return nil, nil, refuse(kerr.InvalidPartitions, "number of partitions must be larger than 0")
+	if n.partitions < 1 {
+		return refuse(kerr.InvalidPartitions, "number of partitions must be larger than 0")
 	}
-	if partitions > maxPartitions {
-		return nil, nil, refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", partitions, maxPartitions)
+	if n.partitions > maxPartitions {
+		return refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", n.partitions, maxPartitions)
 	}
-	if err := checkSettings(settings); err != nil {
-		return nil, nil, refuse(kerr.InvalidConfig, "%v", err)
+	if err := checkSettings(n.settings); err != nil {
+		return refuse(kerr.InvalidConfig, "%v", err)
 	}
+	if cur.byName[n.name] != nil {
+		return refuse(kerr.TopicAlreadyExists, "topic %q already exists", n.name)
+	}
+	if other := cur.collision(n.name); other != "" {
+		return refuse(kerr.InvalidTopicException, "topic %q collides with existing topic %q", n.name, other)
+	}
+	return nil
+}
+
+// create makes topics, in one write, and returns for each the topic or why there is none. With validateOnly it only says
+// whether it could: the topics it returns have no partitions.
+func (c *catalog) create(news []newTopic, validateOnly bool) ([]*topic, []*refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cur := c.current.Load()
-	if cur.byName[name] != nil {
-		return nil, nil, refuse(kerr.TopicAlreadyExists, "topic %q already exists", name)
+	ts, no := make([]*topic, len(news)), make([]*refusal, len(news))
+	var made []*topic
+	for i, n := range news {
+		if no[i] = n.check(cur); no[i] != nil {
+			continue
+		}
+		ts[i] = &topic{name: n.name, id: newID(), settings: n.settings}
+		if validateOnly {
+			continue
+		}
+		if err := c.open(ts[i], n.partitions); err != nil {
+			no[i] = refuse(kerr.KafkaStorageError, "%v", err)
+			continue
+		}
+		made = append(made, ts[i])
 	}
-	if other := cur.collision(name); other != "" {
-		return nil, nil, refuse(kerr.InvalidTopicException, "topic %q collides with existing topic %q", name, other)
+	if len(made) == 0 {
+		return ts, no
 	}
-	t := &topic{name: name, id: newID(), settings: settings}
-	if validateOnly {
-		return t, nil, nil
+	if failed := c.change(nil, made...); failed != nil {
+		for i := range no {
+			if no[i] == nil {
+				no[i] = failed
+			}
+		}
 	}
-	if err := c.open(t, partitions); err != nil {
-		c.drop(t)
-		return nil, nil, refuse(kerr.KafkaStorageError, "%v", err)
-	}
-	return t, c.change(nil, t), nil
+	return ts, no
 }
 
 // drop deletes the partitions of a topic that is no longer in the catalog. A crash in between leaves remains that the
@@ -279,30 +309,33 @@ func (c *catalog) clear() error {
 	return nil
 }
 
-// update changes a topic: edit gets a copy to work on. It returns nil if the topic is gone.
-func (c *catalog) update(id [16]byte, edit func(t *topic) *refusal) (*future, *refusal) {
+// update changes a topic: edit gets a copy to work on.
+func (c *catalog) update(id [16]byte, edit func(t *topic) *refusal) *refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.current.Load().byID[id]
 	if old == nil {
-		return nil, refuse(kerr.UnknownTopicOrPartition, "the topic was deleted")
+		return refuse(kerr.UnknownTopicOrPartition, "the topic was deleted")
 	}
 	t := &topic{name: old.name, id: old.id, partitions: slices.Clone(old.partitions), settings: maps.Clone(old.settings)}
 	if t.settings == nil {
 		t.settings = map[string]string{}
 	}
-	if r := edit(t); r != nil {
-		return nil, r
+	if no := edit(t); no != nil {
+		return no
+	}
+	if no := c.change(old, t); no != nil {
+		return no
 	}
 	cfg := logConfig(t.settings)
 	for _, p := range t.partitions {
 		p.SetConfig(cfg)
 	}
-	return c.change(old, t), nil
+	return nil
 }
 
 // grow adds partitions to a topic.
-func (c *catalog) grow(id [16]byte, partitions int32) (*future, *refusal) {
+func (c *catalog) grow(id [16]byte, partitions int32) *refusal {
 	return c.update(id, func(t *topic) *refusal {
 		if err := c.open(t, partitions); err != nil {
 			return refuse(kerr.KafkaStorageError, "%v", err)
@@ -311,15 +344,19 @@ func (c *catalog) grow(id [16]byte, partitions int32) (*future, *refusal) {
 	})
 }
 
-// remove deletes a topic, and puts stored with it.
-func (c *catalog) remove(id [16]byte, puts ...log.Put) (*future, bool) {
+// remove deletes a topic.
+func (c *catalog) remove(id [16]byte) *refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.current.Load().byID[id]
 	if old == nil {
-		return nil, false
+		return refuse(kerr.UnknownTopicOrPartition, "the topic was deleted")
 	}
-	f := c.change(old, nil, puts...)
-	c.drop(old)
-	return f, true
+	if no := c.change(old); no != nil {
+		return no
+	}
+	if err := c.drop(old); err != nil {
+		return refuse(kerr.KafkaStorageError, "%v", err)
+	}
+	return nil
 }

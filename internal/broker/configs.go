@@ -127,7 +127,6 @@ type alteration struct {
 
 func (b *Broker) incrementalAlterConfigs(_ *request, q *kmsg.IncrementalAlterConfigsRequest) reply {
 	resp := response[*kmsg.IncrementalAlterConfigsResponse](q)
-	var last *future
 	for _, qr := range q.Resources {
 		rr := kmsg.NewIncrementalAlterConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
@@ -135,20 +134,16 @@ func (b *Broker) incrementalAlterConfigs(_ *request, q *kmsg.IncrementalAlterCon
 		for _, c := range qr.Configs {
 			alter = append(alter, alteration{c.Name, c.Op, c.Value})
 		}
-		f, no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly)
-		if no != nil {
-			rr.ErrorCode, rr.ErrorMessage = code(no.err), &no.msg
-		} else if f != nil {
-			last = f
+		if no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly); no != nil {
+			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Resources = append(resp.Resources, rr)
 	}
-	return after(last, resp)
+	return answer(resp)
 }
 
 func (b *Broker) alterConfigs(_ *request, q *kmsg.AlterConfigsRequest) reply {
 	resp := response[*kmsg.AlterConfigsResponse](q)
-	var last *future
 	for _, qr := range q.Resources {
 		rr := kmsg.NewAlterConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
@@ -156,29 +151,26 @@ func (b *Broker) alterConfigs(_ *request, q *kmsg.AlterConfigsRequest) reply {
 		for _, c := range qr.Configs {
 			alter = append(alter, alteration{c.Name, kmsg.IncrementalAlterConfigOpSet, c.Value})
 		}
-		f, no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly)
-		if no != nil {
-			rr.ErrorCode, rr.ErrorMessage = code(no.err), &no.msg
-		} else if f != nil {
-			last = f
+		if no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly); no != nil {
+			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Resources = append(resp.Resources, rr)
 	}
-	return after(last, resp)
+	return answer(resp)
 }
 
 // alterConfigsOf changes the settings of one resource; with replace those not named go back to their defaults.
-func (b *Broker) alterConfigsOf(typ kmsg.ConfigResourceType, name string, alter []alteration, replace, validateOnly bool) (*future, *refusal) {
+func (b *Broker) alterConfigsOf(typ kmsg.ConfigResourceType, name string, alter []alteration, replace, validateOnly bool) *refusal {
 	switch typ {
 	case kmsg.ConfigResourceTypeTopic:
 	case kmsg.ConfigResourceTypeBroker:
-		return nil, refuse(kerr.InvalidRequest, "settings of the broker are given when it is started")
+		return refuse(kerr.InvalidRequest, "settings of the broker are given when it is started")
 	default:
-		return nil, refuse(kerr.InvalidRequest, "unsupported resource type %d", typ)
+		return refuse(kerr.InvalidRequest, "unsupported resource type %d", typ)
 	}
 	t := b.catalog.topic(name)
 	if t == nil {
-		return nil, refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
+		return refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
 	}
 	edit := func(t *topic) *refusal {
 		if replace {
@@ -204,7 +196,7 @@ func (b *Broker) alterConfigsOf(typ kmsg.ConfigResourceType, name string, alter 
 		for k, v := range t.settings {
 			trial.settings[k] = v
 		}
-		return nil, edit(trial)
+		return edit(trial)
 	}
 	return b.catalog.update(t.id, edit)
 }

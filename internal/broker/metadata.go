@@ -95,7 +95,6 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 		}
 		return answer(resp)
 	}
-	var created *future
 	for _, want := range q.Topics {
 		var none [16]byte
 		if want.Topic == nil {
@@ -108,12 +107,14 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 		}
 		t := b.catalog.topic(*want.Topic)
 		if t == nil && !b.cfg.NoAutoCreate && (q.Version < 4 || q.AllowAutoTopicCreation) {
-			var f *future
-			var no *refusal
-			if t, f, no = b.catalog.create(*want.Topic, b.cfg.DefaultPartitions, nil, false); no == nil {
-				created = f
-			} else if t = b.catalog.topic(*want.Topic); t == nil {
-				fail(want.Topic, none, no.err.(*kerr.Error))
+			ts, no := b.catalog.create([]newTopic{{name: *want.Topic, partitions: b.cfg.DefaultPartitions}}, false)
+			switch {
+			case no[0] == nil:
+				t = ts[0]
+			case code(no[0].err) == kerr.TopicAlreadyExists.Code:
+				t = b.catalog.topic(*want.Topic) // another client was faster
+			default:
+				fail(want.Topic, none, no[0].err)
 				continue
 			}
 		}
@@ -125,9 +126,6 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 		default:
 			fail(want.Topic, none, kerr.UnknownTopicOrPartition)
 		}
-	}
-	if created != nil {
-		return after(created, resp)
 	}
 	return answer(resp)
 }
@@ -163,19 +161,18 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 	if q.CoordinatorType != 0 && q.CoordinatorType != 1 {
 		failure = kerr.InvalidRequest
 	}
-	var made *future
 	switch q.CoordinatorType {
 	case 0:
-		made = b.catalog.ensure(offsetsTopic)
+		b.catalog.ensure(offsetsTopic)
 	case 1:
-		made = b.catalog.ensure(transactionsTopic)
+		b.catalog.ensure(transactionsTopic)
 	}
 	if q.Version < 4 {
 		resp.NodeID, resp.Host, resp.Port = nodeID, host, port
 		if failure != nil {
 			resp.NodeID, resp.Host, resp.Port, resp.ErrorCode = -1, "", -1, failure.Code
 		}
-		return after(made, resp)
+		return answer(resp)
 	}
 	for _, key := range q.CoordinatorKeys {
 		c := kmsg.NewFindCoordinatorResponseCoordinator()
@@ -185,7 +182,7 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 		}
 		resp.Coordinators = append(resp.Coordinators, c)
 	}
-	return after(made, resp)
+	return answer(resp)
 }
 
 func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartitionsRequest) reply {

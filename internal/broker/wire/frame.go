@@ -16,6 +16,7 @@ const (
 	MaxFrame = 2 << 20
 	// growStep bounds what is allocated ahead of bytes that have arrived, so that a length alone pins no memory.
 	growStep = 1 << 20
+	growBy   = 8
 )
 
 // maxFrame returns the largest frame of a request.
@@ -57,8 +58,8 @@ func ReadFrame(r io.Reader) ([]byte, error) {
 		return nil, noEOF(err)
 	}
 	for len(buf) < size {
-		// Doubling: what is allocated never exceeds twice what has arrived.
-		grown := make([]byte, min(size, 2*len(buf)))
+		// What is allocated never exceeds a few times what has arrived.
+		grown := make([]byte, min(size, growBy*len(buf)))
 		n := copy(grown, buf)
 		if _, err := io.ReadFull(r, grown[n:]); err != nil {
 			return nil, noEOF(err)

@@ -1,0 +1,78 @@
+package broker
+
+import (
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// fullDisk refuses writes while it is set.
+type fullDisk struct{ full atomic.Bool }
+
+func (d *fullDisk) String() string { return "full disk" }
+
+func (d *fullDisk) MaybeError(op errorfs.Op) error {
+	if d.full.Load() && (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt) {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// While the disk is full nothing is acknowledged, and what was refused is not half done: the same requests succeed, once,
+// when there is room again.
+func TestFullDisk(t *testing.T) {
+	disk := &fullDisk{}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)), listening, func(c *Config) { c.Logger = discard() })
+	r := dialTCP(t, b)
+	r.createTopic("t", 1)
+	pid, epoch := r.initProducer("id", time.Minute)
+	member, generation := joinAlone(r, "g", "", 10*time.Second)
+	wantCode(t, "produce", r.produce(12, "id", "t", 0, batch{pid, epoch, 0, true, []string{"a"}}).ErrorCode, nil)
+	commitTxnOffset(r, "id", "g2", "t", pid, epoch, 5)
+
+	disk.full.Store(true)
+	wantCode(t, "produce to a full disk", r.produce(12, "id", "t", 0, batch{pid, epoch, 1, true, []string{"b"}}).ErrorCode, kerr.KafkaStorageError)
+	end := kmsg.NewPtrEndTxnRequest()
+	end.Version, end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = 5, "id", pid, epoch, true
+	r.send(end)
+	if resp, err := r.receive(end); err == nil {
+		t.Errorf("a commit on a full disk: %v", kerr.ErrorForCode(resp.(*kmsg.EndTxnResponse).ErrorCode))
+	}
+	r = dialTCP(t, b)
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Group, commit.MemberID, commit.Generation = "g", member, generation
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 3, LeaderEpoch: -1}}}}
+	wantCode(t, "offsets on a full disk", ask[*kmsg.OffsetCommitResponse](r, 8, commit).Topics[0].Partitions[0].ErrorCode, kerr.CoordinatorNotAvailable)
+	if got := read(t, b, "t", 0); len(got) != 0 {
+		t.Errorf("read committed: %q", got)
+	}
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.Topics = []kmsg.CreateTopicsRequestTopic{{Topic: "u", NumPartitions: 1, ReplicationFactor: 1}}
+	wantCode(t, "topic on a full disk", ask[*kmsg.CreateTopicsResponse](r, 7, create).Topics[0].ErrorCode, kerr.KafkaStorageError)
+	wantCode(t, "produce to a topic that is not", r.produce(9, "", "u", 0, plain).ErrorCode, kerr.UnknownTopicOrPartition)
+
+	disk.full.Store(false)
+	r = dialTCP(t, b)
+	if o := fetchOffset(r, "g", "t", 0, true); o.Offset != -1 {
+		t.Errorf("an offset that was refused: %+v", o)
+	}
+	wantCode(t, "pending offset", fetchOffset(r, "g2", "t", 0, true).ErrorCode, kerr.UnstableOffsetCommit)
+	wantCode(t, "heartbeat", heartbeat(r, "g", member, "", generation), nil)
+	wantCode(t, "topic again", ask[*kmsg.CreateTopicsResponse](r, 7, create).Topics[0].ErrorCode, nil)
+	wantCode(t, "offsets again", ask[*kmsg.OffsetCommitResponse](r, 8, commit).Topics[0].Partitions[0].ErrorCode, nil)
+	wantCode(t, "produce again", r.produce(12, "id", "t", 0, batch{pid, epoch, 1, true, []string{"b"}}).ErrorCode, nil)
+	wantCode(t, "commit again", r.endTxn(5, "id", pid, epoch, true).ErrorCode, nil)
+	if got := read(t, b, "t", 0); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("read committed: %q", got)
+	}
+	if o := fetchOffset(r, "g2", "t", 0, true); o.Offset != 5 {
+		t.Errorf("the transaction's offset: %+v", o)
+	}
+}
