@@ -154,6 +154,8 @@ func (w *worker) step(now int64) (worked bool) {
 		}
 		records := h.task.Take()
 		switch {
+		case err != nil: // everything that is open will be taken back
+			w.failedStep(h, err)
 		case len(records) > 0:
 			w.take(h, records)
 			w.m.Collected()
@@ -163,11 +165,8 @@ func (w *worker) step(now int64) (worked bool) {
 			worked = true
 		}
 		h.punctuals = h.task.Stats().Punctuations
-		if h.task.CommitRequested() {
+		if err == nil && h.task.CommitRequested() {
 			w.m.Hurry()
-		}
-		if err != nil {
-			w.failedStep(h, err)
 		}
 		w.play()
 		if w.ended || !slices.Contains(w.hosted, h) {
