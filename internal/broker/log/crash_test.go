@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -156,15 +157,16 @@ type crashRun struct {
 
 const crashParts = 4
 
-func crashOptions(fs vfs.FS, lie bool) Options {
+func crashOptions(fs vfs.FS, d Durability, lie bool) Options {
 	o := options(fs)
+	o.Durability, o.Interval = d, time.Millisecond
 	o.WALBytes, o.CacheBytes, o.SegmentBytes = 3<<10, 2<<10, 1500
 	o.lieAboutSync = lie
 	return o
 }
 
 // crashLife opens fs, works on it and returns what a crash leaves; nil model history on the first life.
-func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie bool, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
+func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Durability, lie bool, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	r := &crashRun{t: t, rng: rng, ackStart: map[PartitionID]int64{}, sites: sites}
 	at := 1 + rng.IntN(1+rng.IntN(300))
@@ -196,11 +198,15 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 			r.clone, r.killed = fs, true
 			return errKilled
 		}
+		if d != Sync {
+			// Power loss may take what was acknowledged, but only the end of it.
+			r.cloneAck, r.cloneLow = 0, nil
+		}
 		r.clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 2))})
 		return nil
 	})
 	var err error
-	r.l, err = Open(crashOptions(errorfs.Wrap(fs, injector), lie))
+	r.l, err = Open(crashOptions(errorfs.Wrap(fs, injector), d, lie))
 	if errors.Is(err, errKilled) {
 		return before, fs, nil
 	}
@@ -214,6 +220,9 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, lie b
 		// What the life before had acknowledged must have survived the crash while it was recovered, too.
 		if err := r.l.Close(); err != nil && !r.dead(err) {
 			return nil, nil, err
+		}
+		if d != Sync && !kill {
+			before.cloneAck, before.cloneLow = 0, nil
 		}
 		return before, early, nil
 	}
@@ -597,16 +606,20 @@ func (want *modelPart) compareAborted(p *Partition, start, lso int64) error {
 
 // crashes runs lives of logs, each begun from the crash of the one before, and returns the first violation.
 func crashes(t *testing.T, seed uint64, lives int, lie bool, sites map[string]int) error {
+	d := Sync
+	if seed%4 == 0 && !lie {
+		d = []Durability{Interval, OS}[seed/4%2]
+	}
 	fs := vfs.NewCrashableMem()
 	var r *crashRun
 	for i := range lives {
-		next, clone, err := crashLife(t, seed*1000+uint64(i), fs, r, lie, sites)
+		next, clone, err := crashLife(t, seed*1000+uint64(i), fs, r, d, lie, sites)
 		if err != nil {
 			return fmt.Errorf("seed %d, life %d: %w", seed, i, err)
 		}
 		r, fs = next, clone
 	}
-	l, err := Open(crashOptions(fs, lie))
+	l, err := Open(crashOptions(fs, d, lie))
 	if err != nil {
 		return fmt.Errorf("seed %d, open at the end: %w", seed, err)
 	}

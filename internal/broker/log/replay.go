@@ -14,28 +14,29 @@ type walFile struct {
 }
 
 // walChain finds the files that continue a checkpoint taken at from, oldest first. Each file's header says where the
-// one before ends, so the newest file leads back to the checkpoint.
+// one before ends, so the newest file leads back to the checkpoint. Where it does not, because a power loss took a file
+// in between or its header, the files behind the gap do not count, unless they say that the missing one was synced.
 func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
 	var chain []walFile // newest first
 	next := lsn(0)      // where the file looked for ends
 	for i := len(nums) - 1; i >= 0 && nums[i] >= from.file(); i-- {
 		num := nums[i]
-		if len(chain) > 0 && num != next.file() {
+		if len(chain) > 0 && num > next.file() {
 			continue // a remainder of a loss that was accepted since
+		}
+		if len(chain) > 0 && num < next.file() {
+			if err := l.acceptGap(next.file(), chain); err != nil {
+				return nil, err
+			}
+			chain = nil
 		}
 		h, ok, err := l.readWALHeader(num)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
-			// Nothing that counts was written to it, nor to later ones, unless they say that it was synced.
-			files := append([]walFile{{num: num}}, chain...)
-			synced, err := l.lastSynced(nil, makeLSN(num, 0), files)
-			if err != nil {
+			if err := l.acceptGap(num, append([]walFile{{num: num}}, chain...)); err != nil {
 				return nil, err
-			}
-			if synced > makeLSN(num, 0) && !l.o.AllowTruncate {
-				return nil, l.walCorrupt(makeLSN(num, 0), "the file has no header, but frames say that it was synced")
 			}
 			chain = nil
 			continue
@@ -50,14 +51,28 @@ func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
 			break // the file the checkpoint was taken in may be gone
 		}
 	}
-	slices.Reverse(chain)
 	if len(chain) > 0 && next != from {
-		if !l.o.AllowTruncate {
-			return nil, l.walCorrupt(next, "the file is missing, but a later one continues it")
+		if err := l.acceptGap(next.file(), chain); err != nil {
+			return nil, err
 		}
 		chain = nil
 	}
+	slices.Reverse(chain)
 	return chain, nil
+}
+
+// acceptGap decides whether a file without header, or none at all, can be what a power loss left: frames in files must
+// not say that it was synced.
+func (l *Log) acceptGap(num uint32, files []walFile) error {
+	start := makeLSN(num, 0)
+	synced, err := l.lastSynced(nil, start, files)
+	if err != nil {
+		return err
+	}
+	if synced > start && !l.o.AllowTruncate {
+		return l.walCorrupt(start, fmt.Sprintf("the file has no header or is missing, but later frames say that everything below %s was synced", synced))
+	}
+	return nil
 }
 
 func (l *Log) readWALHeader(num uint32) (h walHeader, ok bool, err error) {
