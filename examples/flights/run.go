@@ -37,11 +37,7 @@ const (
 
 // play runs everything until ctx ends, until all input is processed (-exit), or until something fails.
 func play(ctx context.Context, o options, c console) error {
-	month := make(chan readMonth, 1)
-	go func() { // meanwhile the broker starts
-		m, err := input.Open(o.input)
-		month <- readMonth{m, err}
-	}()
+	month := reading(o.input) // meanwhile the broker starts
 	server, err := net.Listen("tcp", o.http)
 	if err != nil {
 		return fmt.Errorf("serving page and API at %s: %w; choose another address with -http, port 0 picks a free one", o.http, err)
@@ -108,10 +104,23 @@ func kafkaAddress(o options, app *moldau.App) string {
 	return app.BrokerAddr()
 }
 
-// readMonth is the input, or why there is none.
-type readMonth struct {
-	*input.Month
-	err error
+// reading reads the input in the background. The function waits for it.
+func reading(path string) func(context.Context) (*input.Month, error) {
+	var month *input.Month
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		month, err = input.Open(path)
+	}()
+	return func(ctx context.Context) (*input.Month, error) {
+		select {
+		case <-done:
+			return month, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // around is what goes on around the application: the loader before it, and the HTTP server that asks it.
@@ -167,16 +176,12 @@ func (a *around) done(exit bool) func() {
 	return func() {}
 }
 
-func (a *around) load(ctx context.Context, o options, month <-chan readMonth) error {
-	m := <-month
-	if m.err != nil {
-		return m.err
-	}
+func (a *around) load(ctx context.Context, o options, month func(context.Context) (*input.Month, error)) error {
 	airports, err := input.Airports()
 	if err != nil {
 		return err
 	}
-	err = loader.Run(ctx, loader.Config{Kafka: a.app.Client(), Month: m.Month, Airports: airports, Rate: o.rate, Log: a.log, Progress: a.monitor.Published})
+	err = loader.Run(ctx, loader.Config{Kafka: a.app.Client(), Month: month, Airports: airports, Rate: o.rate, Log: a.log, Progress: a.monitor.Published})
 	if err == nil {
 		a.monitor.Loaded()
 	}

@@ -25,8 +25,10 @@ const TransactionalID = "flights-loader"
 
 // Config is what Run needs.
 type Config struct {
-	Kafka    []kgo.Opt // how to reach the cluster
-	Month    *input.Month
+	Kafka []kgo.Opt // how to reach the cluster
+	// Month gives what is to be published. It is called once the loader before this one has been fenced: what that one
+	// left open holds up readers, and reading a month takes a while.
+	Month    func(context.Context) (*input.Month, error)
 	Airports []input.Airport
 	Rate     int          // rows per second; 0: no limit
 	Log      *slog.Logger // nil: silent
@@ -56,12 +58,15 @@ func Run(ctx context.Context, c Config) error {
 	for failed := 0; ; {
 		s := session{Config: c}
 		err := s.run(ctx)
+		var unreadable *inputError
 		if s.committed {
 			failed = 0
 		}
 		switch {
 		case err == nil:
 			return nil
+		case errors.As(err, &unreadable):
+			return unreadable.error
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case fenced(err):
@@ -69,7 +74,7 @@ func Run(ctx context.Context, c Config) error {
 			return follow(ctx, c)
 		}
 		if failed++; failed == giveUpAfter {
-			return fmt.Errorf("publishing %s: %w; what was committed stays, the next start goes on from there", c.Month.Name, err)
+			return fmt.Errorf("publishing the flights: %w; what was committed stays, the next start goes on from there", err)
 		}
 		c.Log.Warn("loading was interrupted; going on from the last commit", "error", err)
 		if !sleep(ctx, time.Duration(failed)*200*time.Millisecond) {
@@ -82,10 +87,17 @@ func fenced(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
 }
 
+// inputError is an input that cannot be read: trying again does not help.
+type inputError struct{ error }
+
 // follow waits until another process has published everything.
 func follow(ctx context.Context, c Config) error {
+	month, err := c.Month(ctx)
+	if err != nil {
+		return err
+	}
 	for sleep(ctx, time.Second) {
-		p, _, err := ReadPosition(ctx, c.Kafka, c.Month.Hash)
+		p, _, err := ReadPosition(ctx, c.Kafka, month.Hash)
 		if err != nil {
 			return err
 		}

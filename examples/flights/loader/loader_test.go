@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -60,6 +61,10 @@ func month(t *testing.T, name string, rows int) *input.Month {
 	return m
 }
 
+func given(m *input.Month) func(context.Context) (*input.Month, error) {
+	return func(context.Context) (*input.Month, error) { return m, nil }
+}
+
 // published reads what is there: the values of each partition in order.
 func published(t *testing.T, kafka []kgo.Opt) (byPartition map[int32][]string) {
 	t.Helper()
@@ -113,7 +118,7 @@ func TestEachRowOnceUnderInterruptions(t *testing.T) {
 	for life := 0; ; life++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		commits := rng.IntN(5)
-		err := Run(ctx, Config{Kafka: opts, Month: first, Airports: airports, Rate: 40_000, Progress: func(p Position) {
+		err := Run(ctx, Config{Kafka: opts, Month: given(first), Airports: airports, Rate: 40_000, Progress: func(p Position) {
 			if p.Published < last {
 				t.Errorf("life %d begins at %d and the one before came to %d", life, p.Published, last)
 			}
@@ -133,7 +138,7 @@ func TestEachRowOnceUnderInterruptions(t *testing.T) {
 	exact(t, opts, first)
 	// Nothing is published twice, and another input comes after the first.
 	for _, m := range []*input.Month{first, second, second} {
-		if err := Run(t.Context(), Config{Kafka: opts, Month: m, Airports: airports}); err != nil {
+		if err := Run(t.Context(), Config{Kafka: opts, Month: given(m), Airports: airports}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,6 +157,14 @@ func TestEachRowOnceUnderInterruptions(t *testing.T) {
 	}
 }
 
+func TestAnInputThatCannotBeRead(t *testing.T) {
+	unreadable := errors.New("unreadable")
+	err := Run(t.Context(), Config{Kafka: kafka(t), Month: func(context.Context) (*input.Month, error) { return nil, unreadable }})
+	if !errors.Is(err, unreadable) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestTheLaterLoaderTakesOver(t *testing.T) {
 	opts := kafka(t)
 	m := month(t, "ONE", 4000)
@@ -160,10 +173,10 @@ func TestTheLaterLoaderTakesOver(t *testing.T) {
 	begun := make(chan struct{})
 	begin := sync.OnceFunc(func() { close(begun) })
 	group.Go(func() {
-		errs[0] = Run(t.Context(), Config{Kafka: opts, Month: m, Rate: 2000, Progress: func(Position) { begin() }})
+		errs[0] = Run(t.Context(), Config{Kafka: opts, Month: given(m), Rate: 2000, Progress: func(Position) { begin() }})
 	})
 	<-begun
-	group.Go(func() { errs[1] = Run(t.Context(), Config{Kafka: opts, Month: m, Rate: 100_000}) })
+	group.Go(func() { errs[1] = Run(t.Context(), Config{Kafka: opts, Month: given(m), Rate: 100_000}) })
 	group.Wait()
 	if errs[0] != nil || errs[1] != nil {
 		t.Fatal(errs)

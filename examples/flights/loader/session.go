@@ -26,6 +26,7 @@ const (
 type session struct {
 	Config
 	cl        *kgo.Client
+	month     *input.Month
 	committed bool // at least one transaction
 
 	mu       sync.Mutex
@@ -47,12 +48,15 @@ func (s *session) run(ctx context.Context) (err error) {
 	if _, _, err := s.cl.ProducerID(ctx); err != nil {
 		return fmt.Errorf("initialising transactional id %s: %w", TransactionalID, err)
 	}
-	at, found, err := ReadPosition(ctx, s.Kafka, s.Month.Hash)
+	if s.month, err = s.Month(ctx); err != nil {
+		return &inputError{err}
+	}
+	at, found, err := ReadPosition(ctx, s.Kafka, s.month.Hash)
 	if err != nil {
 		return err
 	}
 	if !found {
-		at = Position{Input: s.Month.Name, Rows: len(s.Month.Flights)}
+		at = Position{Input: s.month.Name, Rows: len(s.month.Flights)}
 		if err := s.commit(ctx, at, s.airports); err != nil {
 			return fmt.Errorf("publishing the airports: %w", err)
 		}
@@ -112,7 +116,7 @@ func (s *session) commit(ctx context.Context, after Position, publish func(conte
 	if err != nil {
 		return err
 	}
-	s.produce(ctx, &kgo.Record{Topic: topics.Positions, Key: []byte(s.Month.Hash), Value: value})
+	s.produce(ctx, &kgo.Record{Topic: topics.Positions, Key: []byte(s.month.Hash), Value: value})
 	if err := s.cl.Flush(ctx); err != nil {
 		return err
 	}
@@ -154,7 +158,7 @@ func (s *session) airports(ctx context.Context) error {
 }
 
 func (s *session) rows(ctx context.Context, from, to int) error {
-	for _, f := range s.Month.Flights[from:to] {
+	for _, f := range s.month.Flights[from:to] {
 		r, err := flightRecord(f)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -50,7 +51,8 @@ func Specs() []Spec {
 
 // Create makes the topics that are missing, with the cluster's default replication. One that exists stays as it is.
 func Create(ctx context.Context, kafka []kgo.Opt) error {
-	cl, err := kgo.NewClient(kafka...)
+	// What is being waited for below must not be answered from the client's memory.
+	cl, err := kgo.NewClient(append(kafka[:len(kafka):len(kafka)], kgo.MetadataMinAge(10*time.Millisecond))...)
 	if err != nil {
 		return fmt.Errorf("creating the topics: %w", err)
 	}
@@ -73,7 +75,32 @@ func Create(ctx context.Context, kafka []kgo.Opt) error {
 			return fmt.Errorf("creating topic %s: %w; create it yourself: %s", s.Name, err, s.command())
 		}
 	}
-	return nil
+	return awaitAll(ctx, adm)
+}
+
+// awaitAll waits until the cluster shows every topic with a leader for each partition: a creation is acknowledged before all
+// brokers know of it.
+func awaitAll(ctx context.Context, adm *kadm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		present, err := adm.ListTopics(ctx)
+		missing := ""
+		for _, s := range Specs() {
+			t, ok := present[s.Name]
+			if !ok || t.Err != nil || slices.ContainsFunc(t.Partitions.Sorted(), func(p kadm.PartitionDetail) bool { return p.Err != nil || p.Leader < 0 }) {
+				missing = s.Name
+			}
+		}
+		if err == nil && missing == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for topic %s to appear: %w", missing, errors.Join(ctx.Err(), err))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // command is what a person types where the program may not create topics.

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// slow is a restart that is worth a look.
+const slow = 3 * time.Second
+
 // runner starts the application over one data directory, again and again.
 type runner struct {
 	bin  string
@@ -65,7 +68,7 @@ func (r *runner) killAll(ctx context.Context, rng *rand.Rand) error {
 		}
 	}
 	if r.n > 0 {
-		fmt.Printf("killed %d times; up after %s; processing after %s\n", r.n, spread(up), spread(processing))
+		fmt.Printf("killed %d times; up after %s; processing again %s later\n", r.n, spread(up), spread(processing))
 	}
 	return nil
 }
@@ -86,6 +89,10 @@ func (r *runner) life(ctx context.Context, c *child, blind bool, rng *rand.Rand,
 	took, err := c.awaitProcessing(ctx)
 	if err != nil {
 		return err
+	}
+	took -= c.upAfter
+	if took > slow {
+		fmt.Printf("%s: processing only %v after it was up\n", c.began.UTC().Format(time.TimeOnly), took.Round(time.Millisecond))
 	}
 	*up = append(*up, c.upAfter)
 	*processing = append(*processing, took)
