@@ -97,41 +97,51 @@ func (g *KGroupedStream[K, V]) Fold[A any](h state.Table[K, A], f Fold[K, V, A])
 
 // WindowedBy groups by time windows as well. The grace of the windows says how much later than their end records may come.
 func (g *KGroupedStream[K, V]) WindowedBy(w window.TimeWindows) *TimeWindowedKStream[K, V] {
-	return windowedBy(g, w)
+	return windowedBy(g, windowing{time: w})
+}
+
+// SlidingBy groups by sliding windows as well: there is one for each set of records of a key that lie within the windows'
+// time difference of each other. Null values are dropped.
+func (g *KGroupedStream[K, V]) SlidingBy(w window.SlidingWindows) *TimeWindowedKStream[K, V] {
+	return windowedBy(g, windowing{sliding: w, slides: true})
 }
 
 func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[K, A], add adder[K, V, A]) *KTable[K, A] {
 	n := &topology.Node{Kind: kind, Parents: []*topology.Node{g.n}, Keyed: true, At: where()}
 	s := g.b.graph.Own(spec(h), n.At, n)
 	addTable(g.b, n, func(env flow.Env, down tfn[K, A], alone bool) (fn[K, V], error) {
-		keep := keeps(env, n, s, down, alone)
-		kv := keep.kv
-		return func(c *flow.Ctx, k K, v V) {
-			if c.KeyNull {
-				env.Dropped(n.ID, nullKey)
-				return
-			}
-			if c.Null {
-				env.Dropped(n.ID, nullValue)
-				return
-			}
-			c.Wrote = true
-			ref, err := kv.Touch(k)
-			if err != nil {
-				c.Break(n.ID, err)
-				return
-			}
-			old, at, live := kv.At(ref)
-			next, ok, err := add.f(c, old, live, k, v)
-			if err != nil {
-				c.Fail(n.ID, err)
-				return
-			}
-			if !live || at < c.Time {
-				at = c.Time
-			}
-			keep.set(c, ref, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, keep.every && n.NeedOld), at)
-		}, nil
+		return aggregator(env, n, keeps(env, n, s, down, alone), add), nil
 	})
 	return stored[K, A](g.b, n, s)
+}
+
+// aggregator folds records into a store.
+func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A], add adder[K, V, A]) fn[K, V] {
+	kv, first := keep.kv, keep.every && keep.old
+	return func(c *flow.Ctx, k K, v V) {
+		if c.KeyNull {
+			env.Dropped(n.ID, nullKey)
+			return
+		}
+		if c.Null {
+			env.Dropped(n.ID, nullValue)
+			return
+		}
+		c.Wrote = true
+		ref, err := kv.Touch(k)
+		if err != nil {
+			c.Break(n.ID, err)
+			return
+		}
+		old, at, live := kv.At(ref)
+		next, ok, err := add.f(c, old, live, k, v)
+		if err != nil {
+			c.Fail(n.ID, err)
+			return
+		}
+		if !live || at < c.Time {
+			at = c.Time
+		}
+		keep.set(c, ref, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at)
+	}
 }

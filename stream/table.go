@@ -68,6 +68,7 @@ type keeper[K, V any] struct {
 	node  int
 	down  tfn[K, V]
 	every bool // each update is given on at once
+	old   bool // somebody wants the old values
 	exact bool // and its old value must be one that no aggregator has written through
 	// sparse: an update from nothing to nothing is none
 	sparse bool
@@ -75,13 +76,20 @@ type keeper[K, V any] struct {
 
 // keeps opens a node's store in a task.
 func keeps[K, V any](env flow.Env, n *topology.Node, s *topology.Store, down tfn[K, V], alone bool) *keeper[K, V] {
-	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: n.ID, down: down,
-		every: s.Spec.EveryUpdate && !alone}
-	k.exact = k.every && n.NeedOld && shares[V]()
-	k.kv.NeedOld(n.NeedOld)
-	if !alone && !k.every {
+	k := keeping(env, n.ID, n, s, down)
+	if alone {
+		k.every, k.exact = false, false
+	} else if !k.every {
 		env.Flush(n.ID, k)
 	}
+	return k
+}
+
+// keeping is a node's view of the store that the node owner keeps.
+func keeping[K, V any](env flow.Env, node int, owner *topology.Node, s *topology.Store, down tfn[K, V]) *keeper[K, V] {
+	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: node, down: down, every: s.Spec.EveryUpdate, old: owner.NeedOld}
+	k.exact = k.every && k.old && shares[V]()
+	k.kv.NeedOld(k.old)
 	return k
 }
 

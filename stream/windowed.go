@@ -17,9 +17,52 @@ import (
 type TimeWindowedKStream[K, V any] struct {
 	b       *Builder
 	n       *topology.Node // of windowedBy
-	w       window.TimeWindows
+	w       windowing
 	onClose bool
 	clock   *clock
+}
+
+// windowing is what time windows and sliding windows have in common; times are in ms.
+type windowing struct {
+	time    window.TimeWindows
+	sliding window.SlidingWindows
+	slides  bool
+}
+
+func (w windowing) validate() error {
+	if w.slides {
+		return w.sliding.Validate()
+	}
+	return w.time.Validate()
+}
+
+func (w windowing) retention() int64 {
+	if w.slides {
+		return w.sliding.RetentionMS()
+	}
+	return w.time.RetentionMS()
+}
+
+func (w windowing) grace() int64 {
+	if w.slides {
+		return w.sliding.GraceMS()
+	}
+	return w.time.GraceMS()
+}
+
+func (w windowing) end(start int64) int64 {
+	if w.slides {
+		return w.sliding.EndMS(start)
+	}
+	return w.time.EndMS(start)
+}
+
+// late says whether every window that holds a time has closed: the youngest starts last, and closes last.
+func (w windowing) late(at, streamTime int64) bool {
+	if w.slides {
+		return w.sliding.Closed(at, streamTime)
+	}
+	return w.time.Closed(at-at%w.time.AdvanceMS(), streamTime)
 }
 
 // clock names the cells that keep a windowed stream's time: one per store, so that a name is never one of position.
@@ -31,9 +74,9 @@ type late[K, V any] struct{ f fn[K, V] }
 // wfn folds a record into the windows that are open at streamTime.
 type wfn[K, V any] func(c *flow.Ctx, streamTime int64, k K, v V)
 
-func windowedBy[K, V any](g *KGroupedStream[K, V], w window.TimeWindows) *TimeWindowedKStream[K, V] {
+func windowedBy[K, V any](g *KGroupedStream[K, V], w windowing) *TimeWindowedKStream[K, V] {
 	n := &topology.Node{Kind: "windowedBy", Parents: []*topology.Node{g.n}, At: where()}
-	if err := w.Validate(); err != nil {
+	if err := w.validate(); err != nil {
 		g.b.graph.Fail(topology.ErrConflict, n.At, "%v", err)
 	}
 	clock := &clock{}
@@ -59,6 +102,10 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w window.TimeWindows) *TimeWi
 				env.Dropped(n.ID, nullKey)
 				return
 			}
+			if w.slides && c.Null {
+				env.Dropped(n.ID, nullValue)
+				return
+			}
 			if c.Time > streamTime {
 				c.Wrote = true // stream time is state: leaving the record out must take it back
 				streamTime = c.Time
@@ -66,9 +113,7 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w window.TimeWindows) *TimeWi
 					*cell = streamTime
 				}
 			}
-			// The youngest window that holds a time starts last, and closes last.
-			youngest := c.Time - c.Time%w.AdvanceMS()
-			if w.Closed(youngest, streamTime) {
+			if len(lates) > 0 && w.late(c.Time, streamTime) {
 				for _, f := range lates {
 					if f(c, k, v); c.Err != nil {
 						return
@@ -92,7 +137,7 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w window.TimeWindows) *TimeWi
 func (g *TimeWindowedKStream[K, V]) OnClose() *TimeWindowedKStream[K, V] {
 	final := *g
 	final.onClose = true
-	if g.w.SizeMS() == math.MaxInt64 {
+	if !g.w.slides && g.w.time.SizeMS() == math.MaxInt64 {
 		g.b.graph.Fail(topology.ErrConflict, where(), "an unlimited window never closes, so OnClose would never give anything on")
 	}
 	return &final
@@ -132,40 +177,37 @@ type panes[K, V, A any] struct {
 	store *table.Windows[K, A]
 	env   flow.Env
 	node  int
-	w     window.TimeWindows
+	w     windowing
 	add   adder[K, V, A]
-	null  null[V]
 	down  tfn[window.Key[K], A]
 	every bool
 	old   bool // somebody wants the old values
 	exact bool // and each must be one that no aggregator has written through
 
+	emitted *int64 // OnClose: the close time up to which results have gone out; -1: none. The last emit time of Kafka Streams
+	due     int64  // the close time at which there can be a result again
+	after   bool   // as Kafka Streams does: after the record has been folded in
+
 	tumbling             bool
 	size, advance, grace int64
-
-	emitted *int64 // OnClose: the close time up to which results have gone out; -1: none. The last emit time of Kafka Streams
-	due     int64  // the close time at which the next window closes
-	after   bool   // as Kafka Streams does: after the record has been folded in
+	scratch              []pane[A] // of sliding windows
 }
 
 func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Window[K, A], add adder[K, V, A]) *WindowedKTable[K, A] {
 	n := &topology.Node{Kind: kind, Parents: []*topology.Node{g.n}, Keyed: true, At: where()}
 	s := g.b.graph.Own(spec(h), n.At, n)
-	s.Spec.Retention = max(s.Spec.Retention, g.w.RetentionMS())
-	s.Spec.Grace = g.w.GraceMS()
-	g.clock.stores = append(g.clock.stores, s.Spec.Name)
+	g.settle(s, s.Spec.Name)
 	onClose := g.onClose
 	n.Wire = func(env flow.Env, children []any) (any, error) {
-		p := &panes[K, V, A]{store: env.Store(s.Spec.Name).(*table.Windows[K, A]), env: env, node: n.ID, w: g.w, add: add,
-			null: nullness[V](), down: fan[window.Key[K], change[A]](children), every: s.Spec.EveryUpdate && !onClose && len(children) > 0, old: n.NeedOld, exact: n.NeedOld && shares[A](),
-			size: g.w.SizeMS(), advance: g.w.AdvanceMS(), grace: g.w.GraceMS()}
-		p.tumbling = p.size == p.advance && p.size != math.MaxInt64
-		p.store.NeedOld(n.NeedOld)
+		p := newPanes(env, n.ID, n, s, g.w, add, fan[window.Key[K], change[A]](children))
 		switch {
 		case onClose:
+			p.every = false
 			p.emitted, p.after = env.Cell(s.Spec.Name, true), s.Spec.ExpireFirst
 			p.schedule()
-		case len(children) > 0 && !p.every:
+		case len(children) == 0:
+			p.every = false
+		case !p.every:
 			env.Flush(n.ID, p)
 		}
 		return wfn[K, V](p.process), nil
@@ -174,9 +216,30 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 	return storedWindows[K, A](g.b, n, s)
 }
 
+// settle gives a store what the windows need, and the clock a cell of that name.
+func (g *TimeWindowedKStream[K, V]) settle(s *topology.Store, cell string) {
+	s.Spec.Retention = max(s.Spec.Retention, g.w.retention())
+	s.Spec.Grace = g.w.grace()
+	g.clock.stores = append(g.clock.stores, cell)
+}
+
+// newPanes is a node's view of the store that the node owner keeps.
+func newPanes[K, V, A any](env flow.Env, node int, owner *topology.Node, s *topology.Store, w windowing, add adder[K, V, A], down tfn[window.Key[K], A]) *panes[K, V, A] {
+	p := &panes[K, V, A]{store: env.Store(s.Spec.Name).(*table.Windows[K, A]), env: env, node: node, w: w, add: add, down: down,
+		every: s.Spec.EveryUpdate, old: owner.NeedOld, exact: owner.NeedOld && shares[A](), grace: w.grace()}
+	if w.slides {
+		p.size, p.advance = w.sliding.DiffMS()+1, 1
+	} else {
+		p.size, p.advance = w.time.SizeMS(), w.time.AdvanceMS()
+		p.tumbling = p.size == p.advance && p.size != math.MaxInt64
+	}
+	p.store.NeedOld(p.old)
+	return p
+}
+
 // process folds a record into the windows it falls into, oldest first.
 func (p *panes[K, V, A]) process(c *flow.Ctx, streamTime int64, k K, v V) {
-	closed := streamTime - p.grace // windows that end here or before are closed
+	closed := streamTime - p.grace // time windows that end here or before are closed
 	if p.emitted != nil && !p.after && closed >= p.due {
 		// First, since what the record brings may move the store's own time past windows that have not been given on. A
 		// window that closes now takes nothing of this record.
@@ -184,14 +247,18 @@ func (p *panes[K, V, A]) process(c *flow.Ctx, streamTime int64, k K, v V) {
 			return
 		}
 	}
-	if !c.Null || p.add.nulls {
-		if p.tumbling {
-			p.fold(c, closed, k, v, c.Time-c.Time%p.size)
-		} else {
-			for start := range p.w.For(c.Time) {
-				if p.fold(c, closed, k, v, start); c.Err != nil {
-					return
-				}
+	switch {
+	case p.w.slides:
+		if !p.slide(c, closed, k, v) {
+			return
+		}
+	case c.Null && !p.add.nulls:
+	case p.tumbling:
+		p.fold(c, closed, k, v, c.Time-c.Time%p.size)
+	default:
+		for start := range p.w.time.For(c.Time) {
+			if p.fold(c, closed, k, v, start); c.Err != nil {
+				return
 			}
 		}
 	}
@@ -200,22 +267,33 @@ func (p *panes[K, V, A]) process(c *flow.Ctx, streamTime int64, k K, v V) {
 	}
 }
 
+// fold takes a record into one time window.
 func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) {
-	if p.w.EndMS(start) <= closed {
+	if p.w.end(start) <= closed {
 		p.env.Dropped(p.node, expired)
 		return
 	}
+	if ref, ok := p.touch(c, k, start); ok {
+		old, at, live := p.store.At(ref)
+		p.update(c, ref, k, v, start, old, at, live)
+	}
+}
+
+func (p *panes[K, V, A]) touch(c *flow.Ctx, k K, start int64) (table.Ref, bool) {
 	c.Wrote = true
 	ref, gone, err := p.store.Touch(k, start)
 	if err != nil {
 		c.Break(p.node, err)
-		return
+		return ref, false
 	}
 	if gone {
 		p.env.Dropped(p.node, expired)
-		return
 	}
-	old, at, live := p.store.At(ref)
+	return ref, !gone
+}
+
+// update folds a record into a touched window that holds old, or starts from it.
+func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live bool) {
 	next, keep, err := p.add.f(c, old, live, k, v)
 	if err != nil {
 		c.Fail(p.node, err)
@@ -224,17 +302,26 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 	if !live || at < c.Time {
 		at = c.Time
 	}
-	if keep {
-		p.store.Set(ref, next, at, c.Headers)
+	p.set(c, ref, k, start, p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.every && p.old), at)
+}
+
+// set gives a touched window its value, or takes it away, and gives the update on if that is to be at once.
+func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64) {
+	was := false
+	if p.exact && p.every {
+		_, _, was = p.store.At(ref)
+	}
+	if ch.Live {
+		p.store.Set(ref, ch.New, at, c.Headers)
 	} else {
 		p.store.Unset(ref, at, c.Headers)
 	}
 	if !p.every {
 		return
 	}
-	if p.exact && live {
-		err := p.store.Changes(func(_ K, _ int64, ch table.Change[A]) error {
-			old = ch.Old
+	if was {
+		err := p.store.Changes(func(_ K, _ int64, exact table.Change[A]) error {
+			ch.Old = exact.Old
 			return nil
 		})
 		if err != nil {
@@ -242,14 +329,14 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 			return
 		}
 	}
-	was := c.Time
+	time := c.Time
 	c.Time = at
-	p.down(c, p.key(k, start), p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.old))
-	c.Time = was
+	p.down(c, p.key(k, start), ch)
+	c.Time = time
 }
 
 func (p *panes[K, V, A]) key(k K, start int64) window.Key[K] {
-	return window.Key[K]{Key: k, Span: window.Millis(start, p.w.EndMS(start))}
+	return window.Key[K]{Key: k, Span: window.Millis(start, p.w.end(start))}
 }
 
 // emit gives on the windows that have closed since the last time.

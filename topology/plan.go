@@ -81,27 +81,21 @@ func (t *Topology) counts(partitions map[string]int32) (map[*Topic]int32, error)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	for len(open) > 0 {
+	for patient := true; len(open) > 0; {
 		left := open[:0:0]
 		for _, topic := range open {
-			var n int32
-			known := true
-			for _, s := range t.Subs {
-				if !slices.Contains(s.Sinks, topic) {
-					continue
-				}
-				for _, source := range s.Sources {
-					c, ok := count[source]
-					n, known = max(n, c), known && (ok || source == topic)
-				}
-			}
-			if known && n > 0 {
+			if n, known := t.writers(topic, count); n > 0 && (known || !patient) {
 				count[topic] = n
 			} else {
 				left = append(left, topic)
 			}
 		}
-		if len(left) == len(open) {
+		switch {
+		case len(left) < len(open):
+			patient = true
+		case patient:
+			patient = false // topics that wait for each other: what is known must do
+		default:
 			return nil, fmt.Errorf("repartition topic %q takes its number of partitions from itself; say Partitions(n) on its handle, at %s", left[0].Name, left[0].At)
 		}
 		open = left
@@ -112,6 +106,21 @@ func (t *Topology) counts(partitions map[string]int32) (map[*Topic]int32, error)
 		}
 	}
 	return count, errors.Join(errs...)
+}
+
+// writers is the largest number of partitions that the sub-topologies which write a topic read; known: none is open.
+func (t *Topology) writers(topic *Topic, count map[*Topic]int32) (n int32, known bool) {
+	known = true
+	for _, s := range t.Subs {
+		if !slices.Contains(s.Sinks, topic) {
+			continue
+		}
+		for _, source := range s.Sources {
+			c, ok := count[source]
+			n, known = max(n, c), known && (ok || source == topic)
+		}
+	}
+	return n, known
 }
 
 // coerce gives the topics of a group one number of partitions, or says why not.

@@ -84,6 +84,14 @@ func TestPlan(t *testing.T) {
 			d.through("two", "one", 0)
 			d.through("three", "two", 0)
 		}, map[string]int32{"in": 4}, "app-one-repartition=4 app-two-repartition=4 app-three-repartition=4"},
+		{"topics that wait for each other", func(d *draft) {
+			d.source("in")
+			d.through("r", "in", 0)
+			d.through("s", "in", 0)
+			d.keyed("a", "r", "", flow.KeyValue)
+			d.keyed("b", "s", "a", flow.KeyValue)
+			d.keyed("c", "in", "b", flow.KeyValue)
+		}, map[string]int32{"in": 4}, "app-r-repartition=4 app-s-repartition=4 app-a-changelog=4 app-b-changelog=4 app-c-changelog=4"},
 		{"as the author says", func(d *draft) {
 			d.source("in")
 			d.through("r", "in", 7)

@@ -20,6 +20,8 @@ type (
 	ktable   = *stream.KTable[text, text]
 	wkey     = window.Key[text]
 	wtable   = *stream.KTable[wkey, text]
+	cogroup  = *stream.CogroupedKStream[text, text]
+	copanes  = *stream.TimeWindowedCogroupedKStream[text, text]
 	grouped  = *stream.KGroupedTable[text, text]
 	global   = *stream.GlobalKTable[text, text]
 	topic    = stream.Topic[text, text]
@@ -148,6 +150,8 @@ func (in *interpreter) apply(step Step) any {
 		return in.partitioned(step, 0, step.text("name")).GroupByKey()
 	case "groupBy":
 		return in.stream(step, 0).GroupBy(in.through(step.text("name")), selector(step.text("key")))
+	case "cogroup":
+		return in.cogroup(step)
 	case "windowedBy":
 		return in.windowedBy(step)
 	case "count":
@@ -313,7 +317,7 @@ func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[t
 	if by := in.step(step.in(0)); by.text("emit") == "close" && in.vector.Spec.Config.Stores == "rocksDB" {
 		// Java's persistent stores for emission on close keep a window one millisecond longer.
 		w := by.sub("window")
-		h = h.Retention(max(step.duration("retentionMs"), w.duration("sizeMs")+w.duration("graceMs")) + time.Millisecond)
+		h = h.Retention(max(step.duration("retentionMs"), w.duration("sizeMs")+2*w.duration("diffMs")+w.duration("graceMs")) + time.Millisecond)
 	}
 	return h
 }
@@ -339,14 +343,64 @@ func (in *interpreter) windowedBy(step Step) any {
 		tw = window.Hopping(w.duration("sizeMs"), w.duration("advanceMs")).Grace(grace)
 	case "unlimited":
 		tw = window.Unlimited(time.UnixMilli(w.number("startMs")))
+	case "sliding":
+		sw := window.Sliding(w.duration("diffMs")).Grace(grace)
+		if c, ok := in.objects[step.in(0)].(cogroup); ok {
+			return c.SlidingBy(sw)
+		}
+		g := get[group](in, step.in(0)).SlidingBy(sw)
+		if step.text("emit") == "close" {
+			g = g.OnClose()
+		}
+		return g
 	default:
 		panic(unsupported(w.text("type") + " windows"))
+	}
+	if c, ok := in.objects[step.in(0)].(cogroup); ok {
+		return c.WindowedBy(tw)
 	}
 	g := get[group](in, step.in(0)).WindowedBy(tw)
 	if step.text("emit") == "close" {
 		g = g.OnClose()
 	}
 	return g
+}
+
+// cogroup makes a co-grouping; what it starts from is said by the step that aggregates it.
+func (in *interpreter) cogroup(step Step) any {
+	var start text
+	for id := step.text("id"); ; {
+		next := in.user(id)
+		if next.has("init") {
+			start = s(next.text("init"))
+			break
+		}
+		id = next.text("id")
+	}
+	var all cogroup
+	for i, name := range step.texts("fns") {
+		f := aggregator(name)
+		fold := stream.Fold[text, text, text]{Init: func() text { return start }, Add: func(a text, r record) (text, bool, error) {
+			next := f(r.Key, r.Value, a)
+			return next, next != nil, nil
+		}}
+		if g := get[group](in, step.in(i)); all == nil {
+			all = g.CogroupFold(fold)
+		} else {
+			all = all.AndFold(g, fold)
+		}
+	}
+	return all
+}
+
+// user is a step that uses an object.
+func (in *interpreter) user(id string) Step {
+	for _, step := range in.vector.Spec.Steps {
+		if step.has("in") && slices.Contains(step.texts("in"), id) {
+			return step
+		}
+	}
+	panic(unsupported("nobody uses " + id))
 }
 
 func decimals(n int64) text { return dec(n) }
@@ -390,6 +444,10 @@ func (in *interpreter) aggregate(step Step) any {
 		return g.Fold(in.keyValue(step), fold)
 	case panes:
 		return stream.FlattenTable(g.Fold(windows[text](in, step, nullable), fold))
+	case cogroup:
+		return g.Aggregate(in.keyValue(step))
+	case copanes:
+		return stream.FlattenTable(g.Aggregate(windows[text](in, step, nullable)))
 	case grouped:
 		f := aggregator(step.text("subtract"))
 		return g.Fold(in.keyValue(step), fold, stream.Fold[text, text, text]{Add: func(a text, r record) (text, bool, error) {
