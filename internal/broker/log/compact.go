@@ -28,14 +28,15 @@ func (l *Log) Compact(ctx context.Context) error {
 
 // Compact leaves of each key the last committed record and what follows the segments it may touch: neither the one
 // that grows, nor any not wholly below the last stable offset or younger than min.compaction.lag.ms. It drops the
-// records of aborted transactions, and deletions and markers delete.retention.ms after they were first seen.
+// records of aborted transactions, and deletions and markers delete.retention.ms after they were first seen. Without
+// compact in its cleanup.policy a partition is left alone.
 func (p *Partition) Compact(ctx context.Context) error {
 	p.log.compacting.Lock()
 	defer p.log.compacting.Unlock()
 	now := p.log.o.Now().UnixMilli()
 	for {
 		c := newCompaction(p, now)
-		if len(c.segs) == 0 {
+		if len(c.segs) == 0 || !c.cfg.Compact {
 			return nil
 		}
 		if err := c.run(ctx); err != nil {
