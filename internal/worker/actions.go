@@ -158,6 +158,7 @@ func (w *worker) done(a commit.Action) {
 	now := w.n.millis()
 	ends := w.ends[a.Epoch]
 	delete(w.ends, a.Epoch)
+	w.unreported = true
 	w.n.metrics.committed(time.Duration(now-w.began) * time.Millisecond)
 	for _, name := range a.Tasks {
 		h := w.byName[name]

@@ -36,12 +36,14 @@ type worker struct {
 
 	turn     int // records that a task takes before the next one has its turn
 	lastCare int64
-	choked   bool // over the memory budget, with a commit under way that will make room
-	flying   int64
-	tasks    atomic.Int32 // how many it has or is about to have
-	pending  atomic.Int64 // bytes delivered and not yet taken
-	queued   int64        // bytes in the queues of tasks
-	memory   int64
+	// unreported: something was committed since the last report.
+	unreported bool
+	choked     bool // over the memory budget, with a commit under way that will make room
+	flying     int64
+	tasks      atomic.Int32 // how many it has or is about to have
+	pending    atomic.Int64 // bytes delivered and not yet taken
+	queued     int64        // bytes in the queues of tasks
+	memory     int64
 }
 
 // taken are effects of one task, and about what they cost in memory.
@@ -121,7 +123,7 @@ func (w *worker) wait(timer *time.Timer, now int64) {
 			}
 		}
 	}
-	if w.queued > 0 || w.waitsForEnds() {
+	if w.queued > 0 || w.unreported || w.waitsForEnds() {
 		wake = min(wake, w.lastCare+careInterval)
 	}
 	timer.Reset(time.Duration(max(wake-now, 1)) * time.Millisecond)

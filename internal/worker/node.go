@@ -84,15 +84,12 @@ func (n *Node) Run(ctx context.Context) error {
 	n.admin = n.cfg.Cluster.Admin()
 
 	n.setState(Starting)
-	if err := n.start(ctx, abort); err != nil {
-		n.setState(Stopped)
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return n.failure()
-		}
-		return err
-	}
+	err := n.start(ctx, abort)
 	n.setState(Stopped)
-	return n.failure()
+	if ctx.Err() != nil && !errors.Is(err, ErrStopTimeout) {
+		return n.failure() // what a start says that was broken off does not matter
+	}
+	return err
 }
 
 // start brings everything up in order, runs until ctx ends and takes everything down in the opposite order.

@@ -49,6 +49,7 @@ type StoreStatus struct {
 
 // report publishes the figures of a worker's tasks.
 func (w *worker) report() {
+	w.unreported = false
 	status := make([]TaskStatus, 0, len(w.hosted))
 	for _, h := range w.hosted {
 		st := h.task.Stats()
