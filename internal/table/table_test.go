@@ -25,7 +25,7 @@ func newStore[K, V any](t *testing.T, spec flow.StoreSpec, k serde.Serde[K], v s
 	return s
 }
 
-func memTier(t *testing.T, db tier.DB) flow.Tier {
+func memTier(t testing.TB, db tier.DB) flow.Tier {
 	t.Helper()
 	st, err := db.Store("s", tier.Expect{})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.uber.org/goleak"
 
 	"github.com/moldau/moldau/internal/flow"
 )
@@ -273,6 +274,7 @@ func TestRebuild(t *testing.T) {
 }
 
 func TestLocked(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "disk": vfs.Default} {
 		dir := filepath.Join(t.TempDir(), "0_1")
 		db := must(Open(dir, Options{FS: fs}))(t)
@@ -450,4 +452,21 @@ func TestLeftOver(t *testing.T) {
 	if names := must(fs.List("task"))(t); slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, ingestPrefix) }) {
 		t.Errorf("left over: %v", names)
 	}
+}
+
+func FuzzMeta(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(found{position: 7, topicID: [16]byte{1, 2}, savedAt: 9}.meta())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := readMeta(b)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if string(m.meta()) != string(b) {
+			t.Fatalf("%x is read as %+v and written as %x", b, m, m.meta())
+		}
+	})
 }

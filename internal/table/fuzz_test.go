@@ -1,0 +1,64 @@
+package table
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/tier"
+	"github.com/moldau/moldau/serde"
+)
+
+// FuzzRestoreWindows: whatever stands on a changelog is restored or refused, and what was restored is found.
+func FuzzRestoreWindows(f *testing.F) {
+	key := func(k string, at int64) []byte { return start(at).append([]byte(k)) }
+	f.Add(key("k", 1000), []byte("value"), key("k", 2000), []byte{})
+	f.Add(key("", 0), []byte{}, []byte("short"), []byte("v"))
+	f.Add(key("k", -1), []byte("before the epoch"), key("k", 1<<62), []byte("v"))
+	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 []byte) {
+		s, err := NewWindows(flow.StoreEnv{Spec: &flow.StoreSpec{Name: "w", Retention: 1000}, Changelog: benchTopic, Tier: memTier(t, tier.NewMem())}, serde.Bytes, serde.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := int64(-1)
+		for i, r := range []flow.In{{Key: k1, Value: v1}, {Key: k2, Value: v2}} {
+			err := s.Restore([]flow.In{r}, int64(i+1))
+			if n := len(r.Key) - 12; (err != nil) != (n < 0) {
+				t.Fatalf("restoring %q: %v", r.Key, err)
+			} else if err != nil {
+				return
+			} else {
+				at := int64(binary.BigEndian.Uint64(r.Key[n:]))
+				seen = max(seen, at)
+				v, _, ok, err := s.Get(r.Key[:n], at)
+				if err != nil || ok != (seen < 0 || at > seen-1000) || ok && string(v) != string(r.Value) {
+					t.Fatalf("%q at %d (stream time %d): %q %v %v, want %q", r.Key[:n], at, seen, v, ok, err, r.Value)
+				}
+			}
+		}
+	})
+}
+
+// FuzzTier: a tier that holds something else than this store would have written is refused or read, never followed into a
+// panic.
+func FuzzTier(f *testing.F) {
+	f.Add([]byte(metaKey), []byte{1, 0, 0, 0, 0, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 3, 232}, append(appendSegment(nil, 16), start(1000).append([]byte("k"))...), []byte("\x00\x00\x00\x00\x00\x00\x00\x07value"))
+	f.Add([]byte(metaKey), []byte{1, 0, 0, 0, 0, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 3, 232}, []byte("\x80 and nothing that a segment would hold"), []byte{1})
+	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 []byte) {
+		below := memTier(t, tier.NewMem())
+		if err := below.Apply([]flow.TierChange{{Key: k1, Value: v1}, {Key: k2, Value: v2}}, 1); err != nil {
+			t.Fatal(err)
+		}
+		env := flow.StoreEnv{Spec: &flow.StoreSpec{Name: "w", Retention: 1 << 40}, Changelog: benchTopic, Tier: below}
+		if w, err := NewWindows(env, serde.String, serde.Int64); err == nil {
+			_, _, _, _ = w.Get("k", 1000)
+			_ = w.FetchAll(0, 2000, func(string, int64, int64, int64) bool { return true })
+			_ = w.Done(0, -1)
+		}
+		if s, err := NewKV(env, serde.String, serde.Int64); err == nil {
+			_, _, _, _ = s.Get("k")
+			_ = s.Range(nil, nil, func(string, int64, int64) bool { return true })
+			_ = s.Done(0, -1)
+		}
+	})
+}
