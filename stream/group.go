@@ -142,6 +142,6 @@ func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A],
 		if !live || at < c.Time {
 			at = c.Time
 		}
-		keep.set(c, ref, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at)
+		keep.set(c, ref, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at, keep.exact && live)
 	}
 }

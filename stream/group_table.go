@@ -166,7 +166,7 @@ func aggregateRows[K, V, A any](g *KGroupedTable[K, V], kind string, h state.Tab
 					time = max(c.Time, at)
 				}
 			}
-			keep.set(c, ref, k, change[A]{Old: old, New: a, WasLive: was, Live: live}, time)
+			keep.set(c, ref, k, change[A]{Old: old, New: a, WasLive: was, Live: live}, time, keep.exact && was)
 		}, nil
 	})
 	return stored[K, A](g.b, n, s)

@@ -108,12 +108,9 @@ func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 	}
 }
 
-// set gives a touched entry its value, or takes it away, and gives the update on if that is to be at once.
-func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int64) {
-	was := false
-	if s.exact {
-		_, _, was = s.kv.At(ref)
-	}
+// set gives a touched entry its value, or takes it away, and gives the update on if that is to be at once. inexact: the old value
+// is the entry's own, and an aggregator may have written through it.
+func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int64, inexact bool) {
 	if s.sparse && !ch.WasLive && !ch.Live {
 		return
 	}
@@ -125,7 +122,7 @@ func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int
 	if !s.every {
 		return
 	}
-	if s.exact && was {
+	if inexact {
 		err := s.kv.Changes(func(_ K, exact table.Change[V]) error {
 			ch.Old = exact.Old
 			return nil
@@ -150,7 +147,7 @@ func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
 		return
 	}
 	old, _, was := s.kv.At(ref)
-	s.set(c, ref, k, change[V]{Old: old, New: v, WasLive: was, Live: live}, c.Time)
+	s.set(c, ref, k, change[V]{Old: old, New: v, WasLive: was, Live: live}, c.Time, false)
 }
 
 // Table reads a topic as a table: the last record of a key is its value, a null one deletes it. Null keys are dropped.
@@ -354,7 +351,6 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 		if !t.joined || !k.every {
 			return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
 		}
-		k.exact = false
 		return func(c *flow.Ctx, key K, ch change[V]) {
 			c.Wrote = true
 			ref, err := k.kv.Touch(key)
@@ -362,7 +358,7 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 				c.Break(n.ID, err)
 				return
 			}
-			k.set(c, ref, key, ch, c.Time)
+			k.set(c, ref, key, ch, c.Time, false)
 		}, nil
 	})
 	kept := stored[K, V](t.b, n, s)

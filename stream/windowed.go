@@ -274,8 +274,7 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 		return
 	}
 	if ref, ok := p.touch(c, k, start); ok {
-		old, at, live := p.store.At(ref)
-		p.update(c, ref, k, v, start, old, at, live)
+		p.update(c, ref, k, v, start)
 	}
 }
 
@@ -292,8 +291,15 @@ func (p *panes[K, V, A]) touch(c *flow.Ctx, k K, start int64) (table.Ref, bool) 
 	return ref, !gone
 }
 
-// update folds a record into a touched window that holds old, or starts from it.
-func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live bool) {
+// update folds a record into a touched window.
+func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int64) {
+	old, at, live := p.store.At(ref)
+	p.from(c, ref, k, v, start, old, at, live, p.exact && p.every && live)
+}
+
+// from gives a touched window what comes of an aggregate and a record. inexact: old is the window's own, and the aggregator may have
+// written through it.
+func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live, inexact bool) {
 	next, keep, err := p.add.f(c, old, live, k, v)
 	if err != nil {
 		c.Fail(p.node, err)
@@ -302,15 +308,12 @@ func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int6
 	if !live || at < c.Time {
 		at = c.Time
 	}
-	p.set(c, ref, k, start, p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.every && p.old), at)
+	ch := p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.every && p.old)
+	p.set(c, ref, k, start, ch, at, inexact)
 }
 
 // set gives a touched window its value, or takes it away, and gives the update on if that is to be at once.
-func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64) {
-	was := false
-	if p.exact && p.every {
-		_, _, was = p.store.At(ref)
-	}
+func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64, inexact bool) {
 	if ch.Live {
 		p.store.Set(ref, ch.New, at, c.Headers)
 	} else {
@@ -319,7 +322,7 @@ func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch ch
 	if !p.every {
 		return
 	}
-	if was {
+	if inexact {
 		err := p.store.Changes(func(_ K, _ int64, exact table.Change[A]) error {
 			ch.Old = exact.Old
 			return nil
