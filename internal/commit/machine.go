@@ -20,13 +20,14 @@ type Machine struct {
 	sealed  *epoch // being committed, or nil
 	leaving []leaving
 
-	lastSeal int64
-	busy     bool  // an answered action is under way
-	retryAt  int64 // when to try the phase's action again; 0: not waiting
-	retries  int   // in a row, of the phase's action
-	since    int64 // when the first of them was made
-	restTill int64 // no steps before
-	failures int   // epochs undone in a row
+	lastSeal  int64
+	busy      bool  // an answered action is under way
+	retryAt   int64 // when to try the phase's action again; 0: not waiting
+	retries   int   // in a row, of the phase's action
+	since     int64 // when the first of them was made
+	restTill  int64 // no steps before
+	failures  int   // epochs undone in a row
+	retracted bool  // the undo to come is no failure: it goes on at once without a record
 
 	spoilt   bool  // the open epoch, and the sealed one unless its outcome says otherwise, must be undone
 	cause    error // why
@@ -141,6 +142,7 @@ func (m *Machine) Lost(tasks ...Task) {
 
 // Retract takes back what is not committed, to begin again: a record is to be left out that has changed state already.
 func (m *Machine) Retract(why error) {
+	m.retracted = true
 	m.spoil(why)
 	m.advance()
 }

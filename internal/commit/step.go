@@ -139,10 +139,12 @@ func (m *Machine) undo() {
 	m.sealed = nil
 	m.open = epoch{number: first}
 	m.spoilt = false
-	m.failures++
-	if m.failures > 1 {
-		m.restTill = m.now + backoff(m.failures-2)
+	if !m.retracted {
+		if m.failures++; m.failures > 1 {
+			m.restTill = m.now + backoff(m.failures-2)
+		}
 	}
+	m.retracted = false
 	m.emit(Action{Kind: Undo, Epoch: first})
 	m.releaseLeft()
 	m.phase = running

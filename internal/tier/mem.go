@@ -36,10 +36,10 @@ func (m *Mem) Crash() *Mem {
 func (m *Mem) Store(name string, e Expect) (Store, error) {
 	s := m.open[name]
 	if s == nil {
-		s = &memStore{found: found{position: -1}}
+		s = &memStore{found: found{position: -1, savedAt: e.Now}}
 		m.open[name] = s
 	}
-	s.db, s.name = m, name
+	s.db, s.name, s.live = m, name, false
 	s.why = e.stale(s.found)
 	if s.why == "" && e.TopicID != [16]byte{} {
 		s.topicID = e.TopicID
@@ -58,7 +58,9 @@ func (m *Mem) MaybeFlush(now int64) error {
 func (m *Mem) Flush(now int64) error {
 	m.flushed = now
 	for _, s := range m.open { //lint:ordered stores do not know each other
-		s.savedAt = now
+		if s.live {
+			s.savedAt = now
+		}
 		if err := s.Flush(); err != nil {
 			return err
 		}
@@ -72,6 +74,7 @@ func (m *Mem) Close() error { return nil }
 
 type memStore struct {
 	found
+	live   bool // it has reached the end of its changelog
 	db     *Mem
 	name   string
 	expect Expect
@@ -164,7 +167,7 @@ func (s *memStore) Count() int64    { return int64(len(s.data)) }
 func (s *memStore) Memory() int64   { return s.bytes }
 func (s *memStore) Close() error    { return nil }
 func (s *memStore) Stale() string   { return s.why }
-func (s *memStore) Settle() error   { return nil }
+func (s *memStore) Settle() error   { s.live = true; return nil }
 
 func (s *memStore) Flush() error {
 	s.db.durable[s.name] = s.clone()
@@ -172,7 +175,7 @@ func (s *memStore) Flush() error {
 }
 
 func (s *memStore) Rebuild() (Store, error) {
-	n := &memStore{db: s.db, name: s.name, expect: s.expect, found: found{position: -1, topicID: s.expect.TopicID}}
+	n := &memStore{db: s.db, name: s.name, expect: s.expect, found: found{position: -1, topicID: s.expect.TopicID, savedAt: s.expect.Now}}
 	s.db.open[s.name] = n
 	return n, nil
 }

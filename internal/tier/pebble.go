@@ -253,6 +253,7 @@ func (d *directory) MaybeFlush(now int64) error {
 	d.now = max(d.now, now)
 	var size int64
 	for _, s := range d.stores {
+		s.refresh(now)
 		size += s.gather.size()
 	}
 	if d.since == 0 && d.changed() {
@@ -270,6 +271,9 @@ func (d *directory) changed() bool {
 
 func (d *directory) Flush(now int64) error {
 	d.now = max(d.now, now)
+	for _, s := range d.stores {
+		s.refresh(now)
+	}
 	return d.flush(d.stores)
 }
 

@@ -25,6 +25,7 @@ type store struct {
 	why     string
 	gen     uint32
 	older   bool // there are generations to be dropped
+	live    bool // it has reached the end of its changelog
 	gather  *gather
 	changed bool // since the last flush
 	any     bool // there may be keys on disk
@@ -57,7 +58,7 @@ func (s *store) open() error {
 		return s.d.wrap("opening store "+s.name, err)
 	}
 	defer it.Close()
-	s.position = -1
+	s.position, s.savedAt = -1, s.expect.Now
 	type generation struct {
 		n uint32
 		f found
@@ -352,12 +353,13 @@ func (s *store) Close() error {
 
 func (s *store) Rebuild() (Store, error) {
 	n := &store{d: s.d, name: s.name, expect: s.expect, gather: newGather(), gen: s.gen + 1, older: true,
-		found: found{position: -1, topicID: s.expect.TopicID}}
+		found: found{position: -1, topicID: s.expect.TopicID, savedAt: s.expect.Now}}
 	s.d.stores = append(slices.DeleteFunc(s.d.stores, func(o *store) bool { return o == s }), n)
 	return n, nil
 }
 
 func (s *store) Settle() error {
+	s.live = true
 	if !s.older {
 		return nil
 	}
@@ -371,13 +373,22 @@ func (s *store) Settle() error {
 	return nil
 }
 
+// refresh has a store that gets no changes written anyway, long before its tombstones would be in doubt.
+func (s *store) refresh(now int64) {
+	if s.live && s.expect.DeleteRetention > 0 && now-s.savedAt > s.expect.DeleteRetention/4 {
+		s.changed = true
+	}
+}
+
 // flush writes what has gathered in stores as one sorted file each, position included, and has Pebble take them in one step.
 func (d *directory) flush(stores []*store) error {
 	stores = slices.DeleteFunc(slices.Clone(stores), func(s *store) bool { return !s.changed })
 	slices.SortFunc(stores, func(a, b *store) int { return bytes.Compare(a.base(0, 0), b.base(0, 0)) })
 	var paths []string
 	for _, s := range stores {
-		s.savedAt = d.now
+		if s.live {
+			s.savedAt = d.now
+		}
 		d.serial++
 		path := d.o.FS.PathJoin(d.dir, fmt.Sprintf("%s%d", ingestPrefix, d.serial))
 		if err := s.write(path); err != nil {

@@ -56,7 +56,8 @@ type Store interface {
 	Stale() string
 	// Rebuild gives an empty tier, whose position is -1, beside this one. This one must not be used any more.
 	Rebuild() (Store, error)
-	// Settle drops what Rebuild left beside; nothing if there is nothing.
+	// Settle says that the end of the changelog has been reached: from here on the store is as young as its last flush. It
+	// drops what Rebuild left beside.
 	Settle() error
 }
 
@@ -75,7 +76,7 @@ type Expect struct {
 type found struct {
 	position int64
 	topicID  [16]byte
-	savedAt  int64
+	savedAt  int64 // when it was last at the end of its changelog, ms
 }
 
 // stale compares. A store without position has nothing that could be wrong.
@@ -91,7 +92,7 @@ func (e Expect) stale(f found) string {
 	case e.LogEnd > 0 && f.position > e.LogEnd:
 		return fmt.Sprintf("the changelog ends at offset %d, the store is at %d: records of it were lost", e.LogEnd, f.position)
 	case e.DeleteRetention > 0 && f.savedAt > 0 && e.Now-f.savedAt > e.DeleteRetention:
-		return fmt.Sprintf("the store was saved %d ms ago, the changelog keeps tombstones for %d ms (delete.retention.ms)", e.Now-f.savedAt, e.DeleteRetention)
+		return fmt.Sprintf("the store was at the end of its changelog %d ms ago, the changelog keeps tombstones for %d ms (delete.retention.ms)", e.Now-f.savedAt, e.DeleteRetention)
 	}
 	return ""
 }

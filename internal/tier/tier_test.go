@@ -470,3 +470,59 @@ func FuzzMeta(f *testing.F) {
 		}
 	})
 }
+
+// TestAge: a store is as young as when it last was at the end of its changelog, however often it was flushed on the way.
+func TestAge(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	mem := NewMem()
+	for name, db := range map[string]func() DB{"disk": func() DB { return open(t, fs) }, "memory": func() DB { mem = mem.Crash(); return mem }} {
+		t.Run(name, func(t *testing.T) {
+			at := func(now int64) Expect { return Expect{LogEnd: 100, DeleteRetention: 1000, Now: now} }
+			end := func(d DB, now int64) {
+				t.Helper()
+				if err := errors.Join(d.Flush(now), d.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d := db()
+			s := must(d.Store("s", at(1000)))(t)
+			apply(t, s, 10, "a", "x")
+			if err := s.Settle(); err != nil {
+				t.Fatal(err)
+			}
+			end(d, 1000)
+
+			d = db()
+			s = must(d.Store("s", at(1900)))(t)
+			if s.Stale() != "" {
+				t.Fatalf("stale though it has missed %d ms: %s", 900, s.Stale())
+			}
+			apply(t, s, 20, "b", "x")
+			end(d, 1900) // a restore that is broken off
+
+			d = db()
+			s = must(d.Store("s", at(2500)))(t)
+			if s.Stale() == "" {
+				t.Fatal("a restore that was broken off has made the store young")
+			}
+			s = must(s.Rebuild())(t)
+			if err := s.Settle(); err != nil {
+				t.Fatal(err)
+			}
+			end(d, 2500)
+
+			d = db()
+			s = must(d.Store("s", at(2600)))(t)
+			if err := s.Settle(); err != nil {
+				t.Fatal(err)
+			}
+			end(d, 4000) // no change, but a sign of life
+
+			d = db()
+			if s = must(d.Store("s", at(4900)))(t); s.Stale() != "" {
+				t.Fatalf("a store without changes has aged while it was open: %s", s.Stale())
+			}
+			end(d, 4900)
+		})
+	}
+}
