@@ -113,7 +113,8 @@ func (f *Follower) assign() {
 }
 
 // Poll waits for records, at most until ctx ends, applies them and reports what was done, in the order in which targets
-// were added. That ctx ended is no error. After an error the targets are as they were, up to what was applied.
+// were added. That ctx ended is no error, that a store refused records always is. After an error the targets are as they
+// were, up to what was applied, and reading goes on from there: nothing that was read is passed over.
 func (f *Follower) Poll(ctx context.Context) ([]Progress, error) {
 	var done []Progress
 	for _, t := range f.reached {
@@ -124,6 +125,9 @@ func (f *Follower) Poll(ctx context.Context) ([]Progress, error) {
 		return done, nil
 	}
 	batches, err := f.reader.Poll(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
 	applied := map[*Target]*Progress{}
 	for _, b := range batches {
 		t := f.targets[b.TP]
@@ -140,7 +144,8 @@ func (f *Follower) Poll(ctx context.Context) ([]Progress, error) {
 			err = aerr
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
+		f.assign() // the reader is past what was released unapplied
 		return nil, err
 	}
 	finished := false
@@ -150,6 +155,7 @@ func (f *Follower) Poll(ctx context.Context) ([]Progress, error) {
 		// Behind the last record there may be nothing but markers of transactions and what compaction left.
 		if at, ok := f.reader.Position(tp); ok && at > t.position {
 			if err := t.restore(nil, at); err != nil {
+				f.assign()
 				return nil, err
 			}
 			if p == nil {
@@ -157,7 +163,10 @@ func (f *Follower) Poll(ctx context.Context) ([]Progress, error) {
 			}
 		}
 		if p == nil {
-			continue
+			if t.caught || t.position < t.End {
+				continue
+			}
+			p = &Progress{Target: t} // reached by a Poll that failed for another target
 		}
 		p.Total = t.records
 		if !t.caught && t.position >= t.End {

@@ -170,3 +170,73 @@ func TestErrors(t *testing.T) {
 		t.Errorf("the end of the context is an error: %v", err)
 	}
 }
+
+// seeking is a reader of one partition after another, as real ones are: Poll moves on, Assign puts back.
+type seeking struct {
+	logs map[cluster.TP]int64 // ends
+	at   map[cluster.TP]int64
+	tps  []cluster.TP
+}
+
+func (r *seeking) Assign(from map[cluster.TP]int64) {
+	for tp, at := range from {
+		r.at[tp] = at
+	}
+}
+
+func (r *seeking) Poll(context.Context) (batches []cluster.Batch, _ error) {
+	for _, tp := range r.tps {
+		b := cluster.Batch{TP: tp, Next: r.logs[tp]}
+		for o := r.at[tp]; o < b.Next; o++ {
+			b.Records = append(b.Records, flow.In{Offset: o})
+		}
+		if r.at[tp] = b.Next; len(b.Records) > 0 {
+			batches = append(batches, b)
+		}
+	}
+	return batches, nil
+}
+
+func (r *seeking) Position(tp cluster.TP) (int64, bool) { at, ok := r.at[tp]; return at, ok }
+func (r *seeking) Close()                               {}
+
+func TestARefusalLosesNothing(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, ctx := range map[string]context.Context{"in time": t.Context(), "as the context ends": ended} {
+		t.Run(name, func(t *testing.T) {
+			a, b := cluster.TP{Topic: "a"}, cluster.TP{Topic: "b"}
+			r := &seeking{logs: map[cluster.TP]int64{a: 2, b: 3}, at: map[cluster.TP]int64{}, tps: []cluster.TP{a, b}}
+			sa, sb := &memory{err: errors.New("disk full")}, &memory{}
+			ta := &Target{TP: a, Store: sa, Positioned: true, From: 0, End: 2}
+			tb := &Target{TP: b, Store: sb, Positioned: true, From: 0, End: 3}
+			f := New(r)
+			f.Add(ta, tb)
+			if ps, err := f.Poll(ctx); !errors.Is(err, ErrApply) || len(ps) > 0 {
+				t.Fatalf("progress %v, error %v", ps, err)
+			}
+			if ta.Position() != 0 || tb.Position() != 0 {
+				t.Fatalf("positions %d and %d", ta.Position(), tb.Position())
+			}
+			sa.err = nil
+			expect(t, "again", poll(t, f), "a[0] +2 (0 B) at 2 reached\nb[0] +3 (0 B) at 3 reached\n")
+			if got := fmt.Sprint(sa.seen, sb.seen); got != "[0 1 next=2] [0 1 2 next=3]" {
+				t.Errorf("applied %s", got)
+			}
+		})
+	}
+}
+
+// TestReachedByAPollThatFailed: what one target has reached is reported once another's trouble is over.
+func TestReachedByAPollThatFailed(t *testing.T) {
+	a, b := cluster.TP{Topic: "a"}, cluster.TP{Topic: "b"}
+	r := &seeking{logs: map[cluster.TP]int64{a: 2, b: 3}, at: map[cluster.TP]int64{}, tps: []cluster.TP{a, b}}
+	sb := &memory{err: errors.New("disk full")}
+	f := New(r)
+	f.Add(&Target{TP: a, Store: &memory{}, From: 0, End: 2}, &Target{TP: b, Store: sb, From: 0, End: 3})
+	if _, err := f.Poll(t.Context()); !errors.Is(err, ErrApply) {
+		t.Fatal(err)
+	}
+	sb.err = nil
+	expect(t, "again", poll(t, f), "a[0] +0 (0 B) at 2 reached\nb[0] +3 (0 B) at 3 reached\n")
+}

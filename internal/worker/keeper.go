@@ -31,6 +31,7 @@ type keeper struct {
 	opening  map[*slot]*opening
 	byTarget map[cluster.TP]func(restore.Progress) error
 	retries  int
+	failed   bool // the node stops: nothing more is opened or restored
 }
 
 // opening is a task of which stores are being restored.
@@ -92,13 +93,13 @@ func (k *keeper) run(ctx context.Context) {
 		for _, f := range k.box.take() {
 			f()
 		}
-		if len(k.asked) > 0 {
+		if len(k.asked) > 0 && !k.failed {
 			slots := k.asked
 			k.asked = nil
 			k.openAll(ctx, slots)
 			continue
 		}
-		if k.follower.Len() == 0 {
+		if k.follower.Len() == 0 || k.failed {
 			select {
 			case <-ctx.Done():
 			case <-k.box.signal:
@@ -111,8 +112,8 @@ func (k *keeper) run(ctx context.Context) {
 		if err == nil {
 			err = k.note(done)
 		}
-		if err != nil && ctx.Err() == nil {
-			k.failed(ctx, err)
+		if err != nil && (ctx.Err() == nil || errors.Is(err, restore.ErrApply)) {
+			k.trouble(ctx, err)
 		}
 	}
 	for _, f := range k.box.take() {
@@ -123,17 +124,23 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// failed: restoring does not go on. Trying again does no harm, a Follower continues where it was.
-func (k *keeper) failed(ctx context.Context, err error) {
+// trouble: restoring does not go on. Trying again does no harm, a Follower continues where it was; but not after a store
+// has refused a record, or what it made of the rest would become durable.
+func (k *keeper) trouble(ctx context.Context, err error) {
 	if !transient(err) || errors.Is(err, restore.ErrApply) {
-		k.n.fail(fmt.Errorf("restoring: %w", err))
-		sleep(ctx, 50*time.Millisecond)
+		k.fail(fmt.Errorf("restoring: %w", err))
 		return
 	}
 	if k.retries++; k.retries == 1 || k.retries%20 == 0 {
 		k.n.log.Warn("restoring fails, trying again", "error", err, "times", k.retries)
 	}
 	sleep(ctx, min(time.Duration(k.retries)*20*time.Millisecond, time.Second))
+}
+
+// fail stops the node, and the keeper but for what it has to close.
+func (k *keeper) fail(err error) {
+	k.failed = true
+	k.n.fail(err)
 }
 
 func (k *keeper) note(done []restore.Progress) error {
@@ -161,7 +168,7 @@ func (k *keeper) openAll(ctx context.Context, slots []*slot) {
 		sleep(ctx, min(time.Duration(k.retries)*20*time.Millisecond, time.Second))
 		k.asked = append(k.asked, slots...)
 	default:
-		k.n.fail(err)
+		k.fail(err)
 	}
 }
 
@@ -543,7 +550,7 @@ func (n *Node) followGlobals(ctx context.Context, f *restore.Follower) {
 			err = n.flushGlobals(false)
 		}
 		switch {
-		case err == nil || ctx.Err() != nil:
+		case err == nil || ctx.Err() != nil && !errors.Is(err, restore.ErrApply):
 			failures = 0
 		case !transient(err) || errors.Is(err, restore.ErrApply):
 			n.fail(fmt.Errorf("following global tables: %w", err))
