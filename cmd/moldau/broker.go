@@ -73,6 +73,7 @@ func brokerFlags(args []string, out io.Writer) (broker.Config, slog.Level, error
 	f.IntVar(&partitions, "partitions", 1, "`number` of partitions of topics created without saying")
 	noAuto := f.Bool("no-auto-create", false, "refuse topics that a client merely names")
 	f.DurationVar(&c.InitialRebalanceDelay, "initial-rebalance-delay", 0, "how long a new group waits for more members")
+	f.DurationVar(&c.ConsumerHeartbeatInterval, "consumer-heartbeat-interval", 5*time.Second, "time between heartbeats of members of the new consumer protocol")
 	f.BoolVar(&c.AllowTruncate, "allow-truncate", false, "accept the loss of what lies behind a corrupt place of the log")
 	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
 	if err := f.Parse(args); err != nil {

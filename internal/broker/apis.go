@@ -83,6 +83,8 @@ func (b *Broker) serverAPIs() map[int16]api {
 		61:             serve(0, 0, b.describeProducers),
 		65:             serve(0, 0, b.describeTransactions),
 		66:             serve(0, 2, b.listTransactions),
+		68:             serve(0, 1, b.consumerGroupHeartbeat),
+		69:             serve(0, 1, b.consumerGroupDescribe),
 		75:             serve(0, 0, b.describeTopicPartitions),
 	}
 	p := m[keyProduce]
@@ -97,8 +99,9 @@ type feature struct {
 	min, max int16
 }
 
-// features are finalized at their highest level. Clients speak version 2 of transactions only if they see it here.
-var features = [...]feature{{"transaction.version", 0, 2}}
+// features are finalized at their highest level. Clients speak version 2 of transactions, and the consumer protocol of
+// groups, only if they see them here.
+var features = [...]feature{{"group.version", 0, 1}, {"transaction.version", 0, 2}}
 
 func (b *Broker) apiKeys() []kmsg.ApiVersionsResponseApiKey {
 	var ks []kmsg.ApiVersionsResponseApiKey

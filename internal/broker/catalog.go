@@ -24,7 +24,8 @@ const maxPartitions = 10_000
 const (
 	kindCluster  = 'C' // cluster id and producer ids
 	kindTopic    = 'T' // by name
-	kindGroup    = 'G' // by group id
+	kindGroup    = 'G' // by group id: groups of the classic protocol
+	kindConsumer = 'M' // by group id: groups of the consumer protocol
 	kindOffset   = 'O' // by group, topic and partition
 	kindPending  = 'P' // by group, producer, topic and partition: offsets of open transactions
 	kindTransact = 'X' // by transactional id
@@ -40,9 +41,25 @@ type topic struct {
 
 // topics is a state of the catalog, never changed either.
 type topics struct {
-	byName map[string]*topic
-	byID   map[[16]byte]*topic
+	version int64
+	byName  map[string]*topic
+	byID    map[[16]byte]*topic
 }
+
+// Version numbers the states of the catalog in one run of the broker.
+func (ts *topics) Version() int64 { return ts.version }
+
+// Lookup finds a topic that consumers may subscribe to.
+func (ts *topics) Lookup(name string) (id [16]byte, partitions int32, ok bool) {
+	t := ts.byName[name]
+	if t == nil {
+		return id, 0, false
+	}
+	return t.id, int32(len(t.partitions)), true
+}
+
+// Names lists the topics, in order.
+func (ts *topics) Names() []string { return slices.Sorted(maps.Keys(ts.byName)) }
 
 // catalog knows the topics. Readers take the current state without a lock.
 type catalog struct {
@@ -124,7 +141,7 @@ func (c *catalog) record(t *topic) log.Put {
 // change takes old out of the catalog (nil: nothing) and puts new ones in, once that is durable.
 func (c *catalog) change(old *topic, news ...*topic) *refusal {
 	cur := c.current.Load()
-	next := &topics{byName: maps.Clone(cur.byName), byID: maps.Clone(cur.byID)}
+	next := &topics{version: cur.version + 1, byName: maps.Clone(cur.byName), byID: maps.Clone(cur.byID)}
 	var w log.Write
 	if old != nil {
 		delete(next.byName, old.name)

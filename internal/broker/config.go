@@ -39,6 +39,9 @@ type Config struct {
 	// MinSessionTimeout and MaxSessionTimeout bound the session timeout of group members (group.min.session.timeout.ms,
 	// group.max.session.timeout.ms); default 6 s, as in Kafka, and 30 minutes.
 	MinSessionTimeout, MaxSessionTimeout time.Duration
+	// ConsumerSessionTimeout and ConsumerHeartbeatInterval are those of members of the consumer protocol, KIP-848
+	// (group.consumer.session.timeout.ms, group.consumer.heartbeat.interval.ms); default 45 s and 5 s.
+	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 	// OffsetsRetention is how long the offsets of a group without members are kept (offsets.retention.minutes); default 7 days.
 	OffsetsRetention time.Duration
 	// CacheBytes bounds the recently written batches kept in memory; default 64 MiB.
@@ -88,6 +91,7 @@ func (c Config) Validate() error {
 		{"SyncInterval", int64(c.SyncInterval)}, {"DefaultPartitions", int64(c.DefaultPartitions)},
 		{"InitialRebalanceDelay", int64(c.InitialRebalanceDelay)}, {"MaxTransactionTimeout", int64(c.MaxTransactionTimeout)},
 		{"MinSessionTimeout", int64(c.MinSessionTimeout)}, {"MaxSessionTimeout", int64(c.MaxSessionTimeout)},
+		{"ConsumerSessionTimeout", int64(c.ConsumerSessionTimeout)}, {"ConsumerHeartbeatInterval", int64(c.ConsumerHeartbeatInterval)},
 		{"OffsetsRetention", int64(c.OffsetsRetention)}, {"CacheBytes", c.CacheBytes},
 	} {
 		if v.value < 0 {
@@ -99,6 +103,9 @@ func (c Config) Validate() error {
 	}
 	if d := c.withDefaults(); d.MinSessionTimeout > d.MaxSessionTimeout {
 		bad("MinSessionTimeout %v is above MaxSessionTimeout %v", d.MinSessionTimeout, d.MaxSessionTimeout)
+	}
+	if d := c.withDefaults(); d.ConsumerHeartbeatInterval >= d.ConsumerSessionTimeout {
+		bad("ConsumerHeartbeatInterval %v is not below ConsumerSessionTimeout %v", d.ConsumerHeartbeatInterval, d.ConsumerSessionTimeout)
 	}
 	return errors.Join(errs...)
 }
@@ -112,6 +119,8 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxTransactionTimeout, 15*time.Minute)
 	def(&c.MinSessionTimeout, 6*time.Second)
 	def(&c.MaxSessionTimeout, 30*time.Minute)
+	def(&c.ConsumerSessionTimeout, 45*time.Second)
+	def(&c.ConsumerHeartbeatInterval, 5*time.Second)
 	def(&c.OffsetsRetention, 7*24*time.Hour)
 	if c.DefaultPartitions == 0 {
 		c.DefaultPartitions = 1

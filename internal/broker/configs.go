@@ -30,6 +30,8 @@ func (b *Broker) brokerSettings() []brokerSetting {
 		num("default.replication.factor", 1),
 		{"delete.topic.enable", kmsg.ConfigTypeBoolean, "true"},
 		num("fetch.max.bytes", maxFetchBytes),
+		num("group.consumer.heartbeat.interval.ms", b.cfg.ConsumerHeartbeatInterval.Milliseconds()),
+		num("group.consumer.session.timeout.ms", b.cfg.ConsumerSessionTimeout.Milliseconds()),
 		num("group.initial.rebalance.delay.ms", b.cfg.InitialRebalanceDelay.Milliseconds()),
 		num("group.max.session.timeout.ms", b.cfg.MaxSessionTimeout.Milliseconds()),
 		num("group.min.session.timeout.ms", b.cfg.MinSessionTimeout.Milliseconds()),

@@ -75,7 +75,11 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 		// A member that says who it is belongs to a group that exists.
 		jr.Reply(group.JoinResult{Err: kerr.UnknownMemberID, MemberID: q.MemberID, Generation: -1})
 	} else {
-		b.groups.apply(g, g.classic.Join(b.cfg.Now(), jr))
+		if now := b.cfg.Now(); b.groups.toClassic(g, now) {
+			b.groups.apply(g, g.classic.Join(now, jr))
+		} else {
+			jr.Reply(group.JoinResult{Err: kerr.InconsistentGroupProtocol, MemberID: q.MemberID, Generation: -1})
+		}
 		g.mu.Unlock()
 	}
 	return awaited(joined, func(res group.JoinResult) kmsg.Response {
@@ -183,9 +187,14 @@ func (b *Broker) describeGroups(_ *request, q *kmsg.DescribeGroupsRequest) reply
 		if q.IncludeAuthorizedOperations {
 			rg.AuthorizedOperations = allGroupOperations
 		}
-		if g := b.groups.lock(id, false); g == nil {
+		g := b.groups.lock(id, false)
+		if g != nil && g.modern != nil {
+			g.mu.Unlock()
+			g = nil // is for ConsumerGroupDescribe
+		}
+		if g == nil {
 			if q.Version >= 6 {
-				rg.ErrorCode, rg.ErrorMessage = kerr.GroupIDNotFound.Code, ptr("group "+id+" not found")
+				rg.ErrorCode, rg.ErrorMessage = kerr.GroupIDNotFound.Code, ptr("there is no classic group "+id)
 			}
 		} else {
 			d := g.classic.Describe()
@@ -208,17 +217,17 @@ func (b *Broker) listGroups(_ *request, q *kmsg.ListGroupsRequest) reply {
 	matches := func(filter []string, value string) bool {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, value) })
 	}
-	const classic = "Classic"
-	if !matches(q.TypesFilter, classic) {
-		return answer(resp)
-	}
 	for _, g := range b.groups.all() {
 		g.mu.Lock()
-		state, _ := g.classic.State()
 		lg := kmsg.NewListGroupsResponseGroup()
-		lg.Group, lg.ProtocolType, lg.GroupState, lg.GroupType = g.id, g.classic.ProtocolType(), state.String(), strings.ToLower(classic)
+		lg.Group, lg.GroupState = g.id, g.state()
+		lg.ProtocolType, lg.GroupType = g.classic.ProtocolType(), "classic"
+		if g.modern != nil {
+			lg.ProtocolType, lg.GroupType = "consumer", "consumer"
+		}
+		gone := g.gone
 		g.mu.Unlock()
-		if state != group.Dead && matches(q.StatesFilter, lg.GroupState) {
+		if !gone && matches(q.StatesFilter, lg.GroupState) && matches(q.TypesFilter, lg.GroupType) {
 			resp.Groups = append(resp.Groups, lg)
 		}
 	}
@@ -253,7 +262,7 @@ func (b *Broker) offsetDelete(_ *request, q *kmsg.OffsetDeleteRequest) reply {
 		return answer(resp)
 	}
 	defer g.mu.Unlock()
-	if !g.classic.OffsetsDeletable() {
+	if g.modern == nil && !g.classic.OffsetsDeletable() {
 		resp.ErrorCode = kerr.NonEmptyGroup.Code
 		return answer(resp)
 	}
@@ -268,7 +277,7 @@ func (b *Broker) offsetDelete(_ *request, q *kmsg.OffsetDeleteRequest) reply {
 			switch {
 			case b.catalog.topic(qt.Topic).partition(qp.Partition) == nil:
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-			case g.classic.Subscribes(qt.Topic):
+			case g.subscribes(qt.Topic):
 				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
 			default:
 				drop[tp] = true
@@ -279,6 +288,25 @@ func (b *Broker) offsetDelete(_ *request, q *kmsg.OffsetDeleteRequest) reply {
 	}
 	f := b.groups.deleteOffsets(g, func(tp group.TopicPartition) bool { return drop[tp] })
 	return after(f, resp)
+}
+
+// subscribes says whether a member of the group subscribes to a topic.
+func (g *consumers) subscribes(topic string) bool {
+	if g.modern != nil {
+		return g.modern.Subscribes(topic)
+	}
+	return g.classic.Subscribes(topic)
+}
+
+// validateCommit says whether offsets may be committed, and returns what says so of single partitions.
+func (b *Broker) validateCommit(g *consumers, c group.Commit, version int16) (func(group.Part) error, error) {
+	if g.modern != nil {
+		return g.modern.ValidateCommit(c, version)
+	}
+	if err := g.classic.ValidateCommit(b.cfg.Now(), c); err != nil {
+		return nil, err
+	}
+	return func(group.Part) error { return nil }, nil
 }
 
 // commitTime and expiry of a commit: only clients of long ago set a retention.
@@ -302,6 +330,7 @@ func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
 	}
 	g := b.groups.lock(q.Group, q.Generation < 0)
 	var refused error
+	var accept func(group.Part) error
 	if g == nil {
 		refused = kerr.IllegalGeneration
 		if q.Version >= 9 {
@@ -309,7 +338,7 @@ func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
 		}
 	} else {
 		defer g.mu.Unlock()
-		refused = g.classic.ValidateCommit(b.cfg.Now(), group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation})
+		accept, refused = b.validateCommit(g, group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation}, q.Version)
 		b.groups.settle(g)
 	}
 	var puts []log.Put
@@ -326,12 +355,14 @@ func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
 			rp.Partition = qp.Partition
 			switch {
-			case refused != nil && refused != kerr.UnknownTopicOrPartition:
+			case refused != nil:
 				rp.ErrorCode = code(refused)
 			case t.partition(qp.Partition) == nil:
 				rp.ErrorCode = unknown.Code
 			case len(deref(qp.Metadata)) > maxOffsetMetadata:
 				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			case accept(group.Part{Topic: t.id, Partition: qp.Partition}) != nil:
+				rp.ErrorCode = kerr.StaleMemberEpoch.Code
 			default:
 				tp := group.TopicPartition{Topic: t.name, Partition: qp.Partition}
 				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, retention)
@@ -419,6 +450,11 @@ func (b *Broker) fetchOffsets(q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchReq
 	var last *future
 	if g != nil {
 		defer g.mu.Unlock()
+		if q.Version >= 9 && g.modern != nil {
+			if err := g.modern.ValidateFetch(qg.MemberID, qg.MemberEpoch); err != nil {
+				return nil, nil, err
+			}
+		}
 		offsets, last = g.offsets, g.last
 	}
 	get := func(tp group.TopicPartition) kmsg.OffsetFetchResponseGroupTopicPartition {

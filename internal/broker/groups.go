@@ -22,6 +22,7 @@ const offsetsCheck = 10 * time.Minute
 type groups struct {
 	b      *Broker
 	limits group.Limits
+	modern group.ConsumerLimits
 
 	mu      sync.Mutex
 	entries map[string]*consumers
@@ -32,19 +33,23 @@ type consumers struct {
 	id      string
 	mu      sync.Mutex
 	classic *group.Classic
+	modern  *group.Consumer // of the consumer protocol; nil: of the classic one
 	offsets *group.Offsets
 	// last is the last write. Who shows the group's state to a client waits for it, so nobody sees what a crash could
 	// take back.
 	last   *future
 	alarm  *alarm
+	logged string // the state last told to the log
 	broken atomic.Bool
-	gone   bool // deleted: whoever still has it looks for the group anew
+	// changed says that the group has changed its protocol, and the record of the other one is still stored.
+	changed bool
+	gone    bool // deleted: whoever still has it looks for the group anew
 }
 
 func newGroups(b *Broker) *groups {
 	return &groups{b: b, entries: map[string]*consumers{}, limits: group.Limits{
 		MinSession: b.cfg.MinSessionTimeout, MaxSession: b.cfg.MaxSessionTimeout, InitialDelay: b.cfg.InitialRebalanceDelay,
-	}}
+	}, modern: group.ConsumerLimits{Session: b.cfg.ConsumerSessionTimeout, Heartbeat: b.cfg.ConsumerHeartbeatInterval}}
 }
 
 // entry returns a group, made if there is none.
@@ -101,7 +106,7 @@ func (c *groups) mend(g *consumers) {
 	for _, answer := range g.classic.Abandon(now).Answers {
 		answer(nil)
 	}
-	g.classic, g.offsets, g.last = group.NewClassic(g.id, c.limits, now), group.NewOffsets(), nil
+	g.classic, g.modern, g.offsets, g.last = group.NewClassic(g.id, c.limits, now), nil, group.NewOffsets(), nil
 	for kind, restore := range c.restorers() {
 		for key, value := range c.b.log.Records(kind) {
 			if k, err := parseGroupKey(kind, key); err == nil && k.group == g.id {
@@ -111,7 +116,24 @@ func (c *groups) mend(g *consumers) {
 			}
 		}
 	}
-	c.b.alarms.set(g.alarm, g.classic.Deadline())
+	c.b.alarms.set(g.alarm, g.deadline())
+}
+
+// deadline returns when the group's members have to be looked at next.
+func (g *consumers) deadline() time.Time {
+	if g.modern != nil {
+		return g.modern.Deadline()
+	}
+	return g.classic.Deadline()
+}
+
+// state returns the name of the group's state.
+func (g *consumers) state() string {
+	if g.modern != nil {
+		return g.modern.State()
+	}
+	s, _ := g.classic.State()
+	return s.String()
 }
 
 type restorer func(g *consumers, k groupKey, value []byte, now time.Time) error
@@ -121,6 +143,10 @@ func (c *groups) restorers() map[byte]restorer {
 	return map[byte]restorer{
 		kindGroup: func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
 			g.classic, err = group.RestoreClassic(k.group, c.limits, now, value)
+			return err
+		},
+		kindConsumer: func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
+			g.modern, err = group.RestoreConsumer(k.group, c.modern, now, value)
 			return err
 		},
 		kindOffset: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
@@ -144,7 +170,7 @@ func (c *groups) restorers() map[byte]restorer {
 func (c *groups) restore(now time.Time) error {
 	restorers := c.restorers()
 	// Committed offsets come before pending ones: what is pending was written later, or the commit would have cleared it.
-	for _, kind := range []byte{kindGroup, kindOffset, kindPending} {
+	for _, kind := range []byte{kindGroup, kindConsumer, kindOffset, kindPending} {
 		for key, value := range c.b.log.Records(kind) {
 			k, err := parseGroupKey(kind, key)
 			if err == nil {
@@ -172,7 +198,7 @@ type groupKey struct {
 }
 
 func (k groupKey) encode(kind byte) string {
-	if kind == kindGroup {
+	if kind == kindGroup || kind == kindConsumer {
 		return k.group
 	}
 	b := binary.AppendUvarint(nil, uint64(len(k.group)))
@@ -187,7 +213,7 @@ func (k groupKey) encode(kind byte) string {
 var errKey = errors.New("a group's record has a key that cannot be read")
 
 func parseGroupKey(kind byte, key string) (groupKey, error) {
-	if kind == kindGroup {
+	if kind == kindGroup || kind == kindConsumer {
 		return groupKey{group: key}, nil
 	}
 	b := []byte(key)
@@ -211,8 +237,51 @@ func parseGroupKey(kind byte, key string) (groupKey, error) {
 	return k, nil
 }
 
-func (g *consumers) put(record []byte) log.Put {
-	return log.Put{Kind: kindGroup, Key: g.id, Value: record}
+// puts stores the record of the group's members; nil deletes it.
+func (g *consumers) puts(record []byte) []log.Put {
+	kind, other := byte(kindGroup), byte(kindConsumer)
+	if g.modern != nil {
+		kind, other = other, kind
+	}
+	puts := []log.Put{{Kind: kind, Key: g.id, Value: record}}
+	if g.changed || record == nil {
+		puts = append(puts, log.Put{Kind: other, Key: g.id})
+		g.changed = false
+	}
+	return puts
+}
+
+// unsaved returns the record of the group's members if it is to be stored.
+func (g *consumers) unsaved() ([]byte, bool) {
+	if g.modern != nil {
+		return g.modern.Unsaved()
+	}
+	return g.classic.Unsaved()
+}
+
+// toConsumer makes a group without members one of the consumer protocol, and reports whether it is one now.
+func (c *groups) toConsumer(g *consumers, now time.Time) bool {
+	if g.modern != nil {
+		return true
+	}
+	if state, _ := g.classic.State(); state != group.Empty {
+		return false
+	}
+	g.classic = group.NewClassic(g.id, c.limits, now)
+	g.modern, g.changed = group.NewConsumer(g.id, c.modern, now), true
+	return true
+}
+
+// toClassic is the way back.
+func (c *groups) toClassic(g *consumers, now time.Time) bool {
+	if g.modern == nil {
+		return true
+	}
+	if g.modern.Kill() != nil {
+		return false
+	}
+	g.classic, g.modern, g.changed = group.NewClassic(g.id, c.limits, now), nil, true
+	return true
 }
 
 // offsetPut stores a committed offset, or a pending one of a producer; nil deletes it.
@@ -245,22 +314,33 @@ func (c *groups) apply(g *consumers, e group.Effects) {
 		}
 	}
 	if e.Persist {
-		c.submit(g, log.WaitSync, []log.Put{g.put(g.classic.Marshal())}, send)
-	} else if record, ok := g.classic.Unsaved(); ok {
-		c.submit(g, log.WaitNone, []log.Put{g.put(record)}, send)
+		c.submit(g, log.WaitSync, g.puts(g.classic.Marshal()), send)
+	} else if record, ok := g.unsaved(); ok {
+		c.submit(g, log.WaitNone, g.puts(record), send)
 	} else {
 		send(nil)
 	}
-	c.b.alarms.set(g.alarm, g.classic.Deadline())
+	if state := g.state(); state != g.logged {
+		g.logged = state
+		c.b.slog.Debug("group", "group", g.id, "state", state)
+	}
+	c.b.alarms.set(g.alarm, g.deadline())
 }
 
 func (c *groups) tick(g *consumers, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.gone {
-		c.mend(g)
-		c.apply(g, g.classic.Tick(now))
+	if g.gone {
+		return
 	}
+	c.mend(g)
+	var e group.Effects
+	if g.modern != nil {
+		g.modern.Tick(now)
+	} else {
+		e = g.classic.Tick(now)
+	}
+	c.apply(g, e)
 }
 
 // endTransaction ends a transaction in the groups it commits offsets of, and returns what to store. The groups stay
@@ -324,11 +404,15 @@ func (c *groups) deleteOffsets(g *consumers, which func(group.TopicPartition) bo
 
 // delete deletes a group that is empty.
 func (c *groups) delete(g *consumers, now time.Time) (*future, error) {
-	if err := g.classic.Kill(now); err != nil {
+	kill := func() error { return g.classic.Kill(now) }
+	if g.modern != nil {
+		kill = g.modern.Kill
+	}
+	if err := kill(); err != nil {
 		return nil, err
 	}
 	c.deleteOffsets(g, func(group.TopicPartition) bool { return true })
-	f := c.submit(g, log.WaitSync, []log.Put{{Kind: kindGroup, Key: g.id}}, nil)
+	f := c.submit(g, log.WaitSync, g.puts(nil), nil)
 	g.gone = true
 	c.b.alarms.set(g.alarm, time.Time{})
 	c.mu.Lock()
@@ -350,11 +434,22 @@ func (c *groups) expireOffsets(now time.Time) {
 }
 
 func (c *groups) expireGroup(g *consumers, now time.Time) {
-	expired := g.classic.ExpiredOffsets(now, c.b.cfg.OffsetsRetention, g.offsets)
+	var expired []group.TopicPartition
+	var empty bool
+	var since time.Time
+	if g.modern != nil {
+		expired = g.modern.ExpiredOffsets(now, c.b.cfg.OffsetsRetention, g.offsets)
+		empty, since = g.modern.Empty()
+	} else {
+		expired = g.classic.ExpiredOffsets(now, c.b.cfg.OffsetsRetention, g.offsets)
+		var state group.State
+		state, since = g.classic.State()
+		empty = state == group.Empty
+	}
 	if len(expired) > 0 {
 		c.deleteOffsets(g, func(tp group.TopicPartition) bool { return slices.Contains(expired, tp) })
 	}
-	if state, since := g.classic.State(); state == group.Empty && g.offsets.Len() == 0 && len(g.offsets.PendingProducers()) == 0 &&
+	if empty && g.offsets.Len() == 0 && len(g.offsets.PendingProducers()) == 0 &&
 		(len(expired) > 0 || now.Sub(since) > offsetsCheck) {
 		c.delete(g, now)
 	}

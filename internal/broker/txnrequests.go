@@ -216,11 +216,12 @@ func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) rep
 		commit.MemberID, commit.Generation = "", -1
 	}
 	var g *consumers
+	var accept func(group.Part) error
 	if e == nil {
 		refused = kerr.InvalidProducerIDMapping
 	} else {
 		defer e.mu.Unlock()
-		g, refused = b.validateTxnCommit(q, commit)
+		g, accept, refused = b.validateTxnCommit(q, commit)
 		if g != nil {
 			defer g.mu.Unlock()
 		}
@@ -255,6 +256,8 @@ func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) rep
 				rp.ErrorCode = code(refused)
 			case len(deref(qp.Metadata)) > maxOffsetMetadata:
 				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			case accept(group.Part{Topic: t.id, Partition: qp.Partition}) != nil:
+				rp.ErrorCode = kerr.IllegalGeneration.Code
 			default:
 				tp := group.TopicPartition{Topic: t.name, Partition: qp.Partition}
 				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, -1)
@@ -278,15 +281,16 @@ func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) rep
 
 // validateTxnCommit says whether a transaction may commit offsets of a group, and returns the group locked unless it is
 // not known. Clients that do not say who they are may, as any administrator may.
-func (b *Broker) validateTxnCommit(q *kmsg.TxnOffsetCommitRequest, c group.Commit) (*consumers, error) {
+func (b *Broker) validateTxnCommit(q *kmsg.TxnOffsetCommitRequest, c group.Commit) (*consumers, func(group.Part) error, error) {
 	g := b.groups.lock(q.Group, c.Generation < 0)
 	if g == nil {
 		if q.Version >= 6 {
-			return nil, kerr.GroupIDNotFound
+			return nil, nil, kerr.GroupIDNotFound
 		}
-		return nil, kerr.IllegalGeneration
+		return nil, nil, kerr.IllegalGeneration
 	}
-	return g, g.classic.ValidateCommit(b.cfg.Now(), c)
+	accept, err := b.validateCommit(g, c, q.Version)
+	return g, accept, err
 }
 
 func (b *Broker) endTxn(_ *request, q *kmsg.EndTxnRequest) reply {

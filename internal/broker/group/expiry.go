@@ -19,15 +19,32 @@ func (g *Classic) ExpiredOffsets(now time.Time, retention time.Duration, o *Offs
 	default:
 		return nil
 	}
+	// A group that had members is in use until the last one has left.
+	var inUse time.Time
+	if g.state == Empty && g.protocolType != "" {
+		inUse = g.since
+	}
+	return expiredOffsets(now, retention, o, inUse, func(topic string) bool { return topics[topic] })
+}
+
+// ExpiredOffsets is the same for a group of the consumer protocol.
+func (g *Consumer) ExpiredOffsets(now time.Time, retention time.Duration, o *Offsets) []TopicPartition {
+	var inUse time.Time
+	if len(g.members) == 0 {
+		inUse = g.since
+	}
+	return expiredOffsets(now, retention, o, inUse, g.Subscribes)
+}
+
+func expiredOffsets(now time.Time, retention time.Duration, o *Offsets, inUse time.Time, subscribed func(topic string) bool) []TopicPartition {
 	var expired []TopicPartition
 	for _, e := range o.All() {
-		if topics[e.Topic] || o.Unstable(e.TopicPartition) {
+		if subscribed(e.Topic) || o.Unstable(e.TopicPartition) {
 			continue
 		}
-		// A group that had members is in use until the last one has left.
 		since := time.UnixMilli(e.CommitTime)
-		if g.state == Empty && g.protocolType != "" && g.since.After(since) {
-			since = g.since
+		if inUse.After(since) {
+			since = inUse
 		}
 		end := since.Add(retention)
 		if e.ExpireTime >= 0 {
