@@ -238,8 +238,8 @@ func (w *worker) failed(err error) {
 		err = fmt.Errorf("%w; if another process runs with a copy of this state directory, stop one of the two and give it a directory of its own", err)
 	}
 	w.err = err
+	w.n.fail(err) // before the end, so that the poller does not open its tasks anew
 	w.end(true)
-	w.n.fail(err)
 }
 
 // ask carries out one of the actions that are answered, on the courier's goroutine.

@@ -26,6 +26,9 @@ var (
 	ErrOtherApp = errors.New("state directory belongs to another application")
 )
 
+// instanceBytes is the length of an instance id before it is written in hex.
+const instanceBytes = 9
+
 // Identity is who a process is to the cluster, across restarts: it lies in the state directory, which is locked while the
 // process runs. The group knows the process by Instance, so that it gets its partitions back at once, and its
 // producers by transactional ids, so that what a crash left open is ended by the next start and not by a timeout.
@@ -106,7 +109,7 @@ func (id *Identity) read(app string) error {
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
-	var random [9]byte
+	var random [instanceBytes]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return err
 	}
@@ -159,6 +162,21 @@ func (id *Identity) path(name string) string { return id.fs.PathJoin(id.dir, nam
 // TransactionalID is the id of the n-th producer.
 func (id *Identity) TransactionalID(n int) string {
 	return id.App + "-" + id.Instance + "-" + strconv.Itoa(n)
+}
+
+// owner is the instance that a transactional id of the application was made for. What others have chosen, be it a
+// producer of the user's or an application whose name begins alike, is not ours.
+func owner(app, transactionalID string) (instance string, ok bool) {
+	rest, ok := strings.CutPrefix(transactionalID, app+"-")
+	if !ok {
+		return "", false
+	}
+	instance, n, ok := strings.Cut(rest, "-")
+	if !ok || n == "" || strings.Trim(n, "0123456789") != "" {
+		return "", false
+	}
+	b, err := hex.DecodeString(instance)
+	return instance, err == nil && len(b) == instanceBytes
 }
 
 // Close unlocks the directory.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"time"
@@ -225,12 +224,16 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 // clear ends the transactions of dead owners. They would hold up the committed positions, the restore and our own writes
 // until they time out.
 func (k *keeper) clear(ctx context.Context, changelogs []cluster.TP) error {
-	prefix := k.n.cfg.App + "-"
+	ours := func(id string) bool {
+		_, ok := owner(k.n.cfg.App, id)
+		return ok
+	}
 	if alive := k.n.alive(); len(alive) > 0 {
-		keep := func(id string) bool {
-			return slices.ContainsFunc(alive, func(instance string) bool { return strings.HasPrefix(id, prefix+instance+"-") })
+		dead := func(id string) bool {
+			instance, ok := owner(k.n.cfg.App, id)
+			return ok && !slices.Contains(alive, instance)
 		}
-		if err := k.n.admin.EndTransactions(ctx, prefix, keep); err != nil {
+		if err := k.n.admin.EndTransactions(ctx, dead); err != nil {
 			return err
 		}
 	}
@@ -238,7 +241,7 @@ func (k *keeper) clear(ctx context.Context, changelogs []cluster.TP) error {
 	if len(changelogs) == 0 {
 		return nil
 	}
-	return k.n.admin.ClearWriters(ctx, prefix, changelogs...)
+	return k.n.admin.ClearWriters(ctx, ours, changelogs...)
 }
 
 // positions finds where a task's reading begins.

@@ -155,6 +155,8 @@ func (w *worker) step(now int64) (worked bool) {
 			w.measure(h)
 		}
 		records := h.task.Take()
+		punctuated := h.task.Stats().Punctuations != h.punctuals
+		h.punctuals = h.task.Stats().Punctuations
 		switch {
 		case err != nil: // everything that is open will be taken back
 			w.failedStep(h, err)
@@ -162,11 +164,13 @@ func (w *worker) step(now int64) (worked bool) {
 			w.take(h, records)
 			w.m.Collected()
 			worked = true
-		case n > 0 || h.task.Stats().Punctuations != h.punctuals:
-			w.m.Worked()
-			worked = true
+		default:
+			h.task.Recycle(records)
+			if n > 0 || punctuated {
+				w.m.Worked()
+				worked = true
+			}
 		}
-		h.punctuals = h.task.Stats().Punctuations
 		if err == nil && h.task.CommitRequested() {
 			w.m.Hurry()
 		}
@@ -326,6 +330,14 @@ func (w *worker) end(flush bool) {
 		w.remove(w.hosted[0], flush)
 	}
 	w.ended = true
+}
+
+// closeRest closes tasks that were handed over when the worker had already ended. Its goroutine is gone.
+func (w *worker) closeRest() {
+	for _, f := range w.box.take() {
+		f()
+	}
+	w.end(false)
 }
 
 // restart begins again with a new producer, after the old one was replaced or broke. Tasks are opened anew.

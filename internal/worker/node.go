@@ -164,6 +164,9 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	cut := n.stopWorkers(&workers, abort)
 	stopKeeping()
 	keeper.Wait()
+	for _, w := range n.workers {
+		w.closeRest()
+	}
 	stopPolling()
 	poller.Wait()
 	for _, w := range n.workers {

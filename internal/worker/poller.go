@@ -275,7 +275,7 @@ func (p *poller) closed(s *slot) {
 			p.member.Released()
 		}
 	}
-	if p.stopping || s.going && !s.again {
+	if p.stopping || p.n.failure() != nil || s.going && !s.again {
 		return
 	}
 	p.open(p.complete(s.tps))
