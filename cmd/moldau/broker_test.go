@@ -22,7 +22,9 @@ func TestBrokerServes(t *testing.T) {
 	r, w := io.Pipe()
 	var stderr bytes.Buffer
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, []string{"broker", "-data", t.TempDir(), "-listen", "127.0.0.1:0"}, w, &stderr) }()
+	go func() {
+		done <- run(ctx, []string{"broker", "-data", t.TempDir(), "-listen", "127.0.0.1:0"}, w, &stderr)
+	}()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
