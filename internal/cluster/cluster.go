@@ -49,11 +49,11 @@ type Admin interface {
 	// without one are absent.
 	Committed(ctx context.Context, group string, tps ...TP) (map[TP]Offset, error)
 	// ClearWriters makes sure that no open transaction of another, dead producer holds up the partitions: it finds
-	// transactions still open there whose id starts with prefix and fences them.
-	ClearWriters(ctx context.Context, prefix string, tps ...TP) error
-	// EndTransactions fences every producer that has a transaction open whose id starts with prefix and is not kept: those
-	// of dead processes, whose transactions hold back committed offsets too.
-	EndTransactions(ctx context.Context, prefix string, keep func(transactionalID string) bool) error
+	// transactions still open there whose ids are ours and fences them.
+	ClearWriters(ctx context.Context, ours func(transactionalID string) bool, tps ...TP) error
+	// EndTransactions fences every producer that has a transaction open and whose id is dead: that of a process that is no
+	// more, whose transactions hold back committed offsets too.
+	EndTransactions(ctx context.Context, dead func(transactionalID string) bool) error
 }
 
 // TopicInfo describes a topic that exists.

@@ -3,6 +3,7 @@ package clustertest
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/moldau/moldau/internal/cluster"
@@ -268,7 +269,10 @@ func deadWriters(e *env) {
 	e.must(stranger.Begin())
 	e.write(stranger, append(out(t, 1, "s"), out(other, 0, "s")...))
 
-	e.must(a.ClearWriters(e.ctx(), e.name+"-dead", tp(t, 0), tp(t, 1)))
+	named := func(name string) func(string) bool {
+		return func(id string) bool { return strings.HasPrefix(id, e.name+name) }
+	}
+	e.must(a.ClearWriters(e.ctx(), named("-dead"), tp(t, 0), tp(t, 1)))
 	ends, err := a.Ends(e.ctx(), true, tp(t, 0), tp(t, 1))
 	e.must(err)
 	if ends[tp(t, 0)] != 2 || ends[tp(t, 1)] != 0 {
@@ -280,6 +284,18 @@ func deadWriters(e *env) {
 	if err := dead.End(e.ctx(), true); !errors.Is(err, cluster.ErrFenced) {
 		e.Errorf("the dead came back: %v", err)
 	}
-	e.must(a.ClearWriters(e.ctx(), e.name)) // no partitions, nothing to do
-	e.must(a.ClearWriters(e.ctx(), e.name, tp(t, 0)))
+	e.must(a.ClearWriters(e.ctx(), named(""))) // no partitions, nothing to do
+	e.must(a.ClearWriters(e.ctx(), named(""), tp(t, 0)))
+
+	// Without regard to partitions, and of nobody else.
+	again, living := e.producer(e.s.Connect(e), "dead-again"), e.producer(e.c, "living")
+	for i, p := range []cluster.Producer{again, living} {
+		e.must(p.Begin())
+		e.write(p, out(t, int32(i), "x"))
+	}
+	e.must(a.EndTransactions(e.ctx(), named("-dead")))
+	e.must(living.End(e.ctx(), true))
+	if err := again.End(e.ctx(), true); !errors.Is(err, cluster.ErrFenced) {
+		e.Errorf("the dead came back: %v", err)
+	}
 }

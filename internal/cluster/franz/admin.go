@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -290,7 +289,7 @@ func eachCommitted(r *kmsg.OffsetFetchResponse, f func(cluster.TP, cluster.Offse
 	}
 }
 
-func (a admin) ClearWriters(ctx context.Context, prefix string, tps ...cluster.TP) error {
+func (a admin) ClearWriters(ctx context.Context, ours func(string) bool, tps ...cluster.TP) error {
 	writers, err := a.openWriters(ctx, tps)
 	if err != nil || len(writers) == 0 {
 		return err
@@ -305,7 +304,7 @@ func (a admin) ClearWriters(ctx context.Context, prefix string, tps ...cluster.T
 		return code(resp.ErrorCode, "listing transactions")
 	}
 	for _, s := range resp.TransactionStates {
-		if !strings.HasPrefix(s.TransactionalID, prefix) {
+		if !ours(s.TransactionalID) {
 			continue
 		}
 		// A new epoch aborts what is open; the answer comes when the markers are written.
@@ -316,7 +315,7 @@ func (a admin) ClearWriters(ctx context.Context, prefix string, tps ...cluster.T
 	return nil
 }
 
-func (a admin) EndTransactions(ctx context.Context, prefix string, keep func(string) bool) error {
+func (a admin) EndTransactions(ctx context.Context, dead func(string) bool) error {
 	list := kmsg.NewPtrListTransactionsRequest()
 	list.StateFilters = []string{"Ongoing"}
 	resp, err := list.RequestWith(ctx, a.cl)
@@ -327,7 +326,7 @@ func (a admin) EndTransactions(ctx context.Context, prefix string, keep func(str
 		return code(resp.ErrorCode, "listing transactions")
 	}
 	for _, s := range resp.TransactionStates {
-		if !strings.HasPrefix(s.TransactionalID, prefix) || keep(s.TransactionalID) {
+		if !dead(s.TransactionalID) {
 			continue
 		}
 		if err := initProducer(ctx, a.cl, s.TransactionalID); err != nil {

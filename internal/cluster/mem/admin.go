@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/moldau/moldau/internal/cluster"
 )
@@ -114,7 +113,7 @@ func (a admin) Committed(_ context.Context, groupID string, tps ...cluster.TP) (
 	return out, nil
 }
 
-func (a admin) ClearWriters(_ context.Context, prefix string, tps ...cluster.TP) error {
+func (a admin) ClearWriters(_ context.Context, ours func(string) bool, tps ...cluster.TP) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, tp := range tps {
@@ -124,7 +123,7 @@ func (a admin) ClearWriters(_ context.Context, prefix string, tps ...cluster.TP)
 	}
 	for _, id := range sortedKeys(a.writers) {
 		w := a.writers[id]
-		if !strings.HasPrefix(id, prefix) {
+		if !ours(id) {
 			continue
 		}
 		if slices.ContainsFunc(tps, func(tp cluster.TP) bool { return w.holds(a.Log, tp) }) {
@@ -134,11 +133,11 @@ func (a admin) ClearWriters(_ context.Context, prefix string, tps ...cluster.TP)
 	return nil
 }
 
-func (a admin) EndTransactions(_ context.Context, prefix string, keep func(string) bool) error {
+func (a admin) EndTransactions(_ context.Context, dead func(string) bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range sortedKeys(a.writers) {
-		if w := a.writers[id]; strings.HasPrefix(id, prefix) && w.open != nil && !keep(id) {
+		if w := a.writers[id]; w.open != nil && dead(id) {
 			a.fence(w)
 		}
 	}
