@@ -378,9 +378,14 @@ func (k *keeper) finish(o *opening) error {
 	return nil
 }
 
-// reset is where reading starts without a committed position.
+// reset is where reading starts without a committed position. In a repartition topic that is the log start whatever the
+// application says: all that lies there has been committed by the tasks before it, and nobody has read it.
 func (n *Node) reset(tp cluster.TP, start, end int64) (int64, error) {
-	how := n.source(tp.Topic).Reset
+	topic := n.source(tp.Topic)
+	if topic.Kind == topology.Repartition {
+		return start, nil
+	}
+	how := topic.Reset
 	if how == topology.ResetDefault {
 		how = n.cfg.Reset
 	}
