@@ -11,3 +11,12 @@ func removeIfThere(fs vfs.FS, path string) error {
 	}
 	return nil
 }
+
+// fileSize is -1 for a file that cannot be looked at.
+func fileSize(fs vfs.FS, path string) int64 {
+	info, err := fs.Stat(path)
+	if err != nil {
+		return -1
+	}
+	return info.Size()
+}

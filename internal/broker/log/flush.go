@@ -106,19 +106,11 @@ func (l *Log) flushLoop() {
 				}
 				return l.flushDirty()
 			})
-			l.prepareWAL()
 		}
 		if err != nil && !errors.Is(err, ErrClosed) {
 			l.logger.Warn("broker log: batches stay in the write-ahead log for now", "dir", l.o.Dir, "error", err)
 			soon.Reset(retryAfter)
 		}
-	}
-}
-
-// prepareWAL makes a file ready for the write-ahead log to go on in. Without it syncs are slower, no more.
-func (l *Log) prepareWAL() {
-	if err := l.wal.prepare(); err != nil {
-		l.logger.Warn("broker log: no file prepared for the write-ahead log", "dir", l.o.Dir, "error", err)
 	}
 }
 

@@ -192,12 +192,8 @@ func (l *Log) tidyWAL(nums []uint32, chain []walFile, from lsn) error {
 		switch num, ok := walNumber(name); {
 		case ok && slices.ContainsFunc(chain, func(c walFile) bool { return c.num == num }):
 			l.wal.live = append(l.wal.live, num)
-		case name == walSpare:
-			info, err := l.fs.Stat(l.wal.path(name))
-			if err != nil {
-				return err
-			}
-			l.wal.spare = info.Size() == l.wal.fileSize
+		case strings.HasPrefix(name, walSpare) && len(l.wal.spares) < maxSpares && fileSize(l.fs, l.wal.path(name)) == l.wal.fileSize:
+			l.wal.spares = append(l.wal.spares, name)
 		default:
 			if err := removeIfThere(l.fs, l.wal.path(name)); err != nil {
 				return err
@@ -256,6 +252,7 @@ func (l *Log) tidyPartitions(s *state) error {
 			if err := removeIfThere(l.fs, l.fs.PathJoin(dir, name)); err != nil {
 				return err
 			}
+			p.newFiles = true // or a later power loss brings it back
 		}
 	}
 	return nil

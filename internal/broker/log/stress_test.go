@@ -19,6 +19,8 @@ func TestStress(t *testing.T) {
 	for i := range int32(parts) {
 		list = append(list, create(t, l, i, Config{SegmentBytes: 4 << 10, Compact: true}))
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
@@ -33,6 +35,7 @@ func TestStress(t *testing.T) {
 				for _, r := range l.Submit(Write{Appends: appends}, WaitSync, func(err error) {
 					if err != nil {
 						t.Error(err)
+						cancel()
 					}
 					done.Done()
 				}) {
@@ -49,7 +52,7 @@ func TestStress(t *testing.T) {
 	}
 	for _, p := range list {
 		for _, committed := range []bool{false, true} {
-			all.Go(func() { follow(t, p, committed, writers, 2*batches) })
+			all.Go(func() { follow(ctx, t, p, committed, writers, 2*batches) })
 		}
 	}
 	var stop atomic.Bool
@@ -65,8 +68,8 @@ func TestStress(t *testing.T) {
 		}
 	})
 	others.Go(func() {
-		for i := byte(0); !stop.Load(); i++ {
-			p, err := l.CreatePartition(PartitionID{Topic: [16]byte{9, i, 1}}, "short", Config{})
+		for i := int32(0); !stop.Load(); i++ {
+			p, err := l.CreatePartition(id(9, i), "short", Config{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -87,7 +90,7 @@ func TestStress(t *testing.T) {
 }
 
 // follow reads a partition to the end as a consumer does, waiting for more.
-func follow(t *testing.T, p *Partition, committed bool, writers, records int) {
+func follow(ctx context.Context, t *testing.T, p *Partition, committed bool, writers, records int) {
 	next := make([]int, writers)
 	w := NewWaiter()
 	p.Watch(committed, w)
@@ -100,7 +103,11 @@ func follow(t *testing.T, p *Partition, committed bool, writers, records int) {
 			return
 		}
 		if len(f.Batches) == 0 {
-			<-w.C
+			select {
+			case <-w.C:
+			case <-ctx.Done():
+				return
+			}
 			continue
 		}
 		for _, b := range f.Batches {

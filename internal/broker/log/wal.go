@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -28,6 +27,8 @@ type wal struct {
 	nextNum uint32
 	buf     []byte // frames not yet written, from off on
 	empty   bool   // the file holds its header only
+	zeros   []byte
+	filled  int64 // what lies below was written before: overwriting is twice as fast to sync as appending
 
 	syncing sync.Mutex // one sync at a time
 	mu      sync.Mutex
@@ -35,11 +36,15 @@ type wal struct {
 	end     lsn        // end of what is written
 	left    []vfs.File // files left behind before they were synced
 	live    []uint32   // numbers of files with frames, ascending
-	spare   bool       // walSpare exists and is ready
+	spares  []string   // names of files of the usual size, for use again
 	synced  lsn        // everything below is durable
 }
 
-const walSpare = "spare"
+const (
+	walSpare  = "spare-" // and the name the file had
+	maxSpares = 2
+	fillBytes = 1 << 20
+)
 
 func walName(num uint32) string { return fmt.Sprintf("%010d.wal", num) }
 
@@ -97,10 +102,27 @@ func (w *wal) write() error {
 		return fmt.Errorf("write %s: %w", w.path(walName(w.num)), err)
 	}
 	w.off += int64(n)
+	w.fill()
 	w.mu.Lock()
 	w.current, w.end = w.f, makeLSN(w.num, w.off)
 	w.mu.Unlock()
 	return nil
+}
+
+// fill writes zeros behind the end of a file that is used for the first time. If there is no room for them syncs are
+// slower, no more.
+func (w *wal) fill() {
+	if w.off <= w.filled || w.off >= w.fileSize {
+		return
+	}
+	to := min(w.off+fillBytes, w.fileSize)
+	if w.zeros == nil {
+		w.zeros = make([]byte, min(fillBytes, w.fileSize))
+	}
+	clear(w.zeros) // a write may change what it is given
+	if _, err := w.f.WriteAt(w.zeros[:to-w.off], w.off); err == nil {
+		w.filled = to
+	}
 }
 
 // leave ends the current file.
@@ -122,7 +144,8 @@ func (w *wal) leave() {
 func (w *wal) rotate(now int64) error {
 	w.leave()
 	name := walName(w.nextNum)
-	if err := w.takeSpare(name); err != nil {
+	filled, err := w.takeSpare(name)
+	if err != nil {
 		return err
 	}
 	f, err := w.fs.OpenReadWrite(w.path(name), vfs.WriteCategoryUnspecified)
@@ -132,7 +155,7 @@ func (w *wal) rotate(now int64) error {
 	if err := syncDir(w.fs, w.dir); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	w.f, w.num, w.off = f, w.nextNum, 0
+	w.f, w.num, w.off, w.filled = f, w.nextNum, 0, filled
 	w.nextNum++
 	w.mu.Lock()
 	w.live = append(w.live, w.num)
@@ -149,18 +172,19 @@ func (w *wal) syncedTo() lsn {
 	return w.synced
 }
 
-// takeSpare gives the spare file, if there is one, a name in the log.
-func (w *wal) takeSpare(name string) error {
+// takeSpare gives a spare file, if there is one, a name in the log, and returns its size.
+func (w *wal) takeSpare(name string) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.spare {
-		return nil
+	n := len(w.spares)
+	if n == 0 {
+		return 0, nil
 	}
-	if err := w.fs.Rename(w.path(walSpare), w.path(name)); err != nil {
-		return fmt.Errorf("use %s again: %w", w.path(walSpare), err)
+	if err := w.fs.Rename(w.path(w.spares[n-1]), w.path(name)); err != nil {
+		return 0, fmt.Errorf("use %s again: %w", w.path(w.spares[n-1]), err)
 	}
-	w.spare = false
-	return nil
+	w.spares = w.spares[:n-1]
+	return w.fileSize, nil
 }
 
 // sync makes everything written so far durable. An error is final: the kernel may have dropped what it could not write.
@@ -187,64 +211,25 @@ func (w *wal) sync() error {
 	return nil
 }
 
-// release gives up the files wholly before upTo: one of the usual size becomes the spare, the others go.
+// release gives up the files wholly before upTo: those of the usual size become spares, the others go.
 func (w *wal) release(upTo lsn) error {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	i, _ := slices.BinarySearch(w.live, upTo.file())
 	old := slices.Clone(w.live[:i])
 	w.live = slices.Delete(w.live, 0, i)
-	spare := w.spare
-	w.mu.Unlock()
 	var errs []error
 	for _, num := range old {
-		path := w.path(walName(num))
-		if !spare {
-			if info, err := w.fs.Stat(path); err == nil && info.Size() == w.fileSize {
-				if err := w.fs.Rename(path, w.path(walSpare)); err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				spare = true
-				w.mu.Lock()
-				w.spare = true
-				w.mu.Unlock()
+		name := walName(num)
+		if len(w.spares) < maxSpares && fileSize(w.fs, w.path(name)) == w.fileSize {
+			if err := w.fs.Rename(w.path(name), w.path(walSpare+name)); err == nil {
+				w.spares = append(w.spares, walSpare+name)
 				continue
 			}
 		}
-		if err := w.fs.Remove(path); err != nil && !oserror.IsNotExist(err) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, removeIfThere(w.fs, w.path(name)))
 	}
 	return errors.Join(errs...)
-}
-
-// prepare makes the spare file, filled with zeros, if there is none: overwriting is twice as fast to sync as appending.
-func (w *wal) prepare() error {
-	w.mu.Lock()
-	spare := w.spare
-	w.mu.Unlock()
-	if spare {
-		return nil
-	}
-	f, err := w.fs.Create(w.path(walSpare+".tmp"), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	zeros := make([]byte, min(w.fileSize, 1<<20))
-	for n := int64(0); n < w.fileSize && err == nil; n += int64(len(zeros)) {
-		clear(zeros) // a Write may change what it is given
-		_, err = f.Write(zeros[:min(int64(len(zeros)), w.fileSize-n)])
-	}
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, w.fs.Remove(w.path(walSpare+".tmp")))
-	}
-	if err := w.fs.Rename(w.path(walSpare+".tmp"), w.path(walSpare)); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	w.spare = true
-	w.mu.Unlock()
-	return nil
 }
 
 // close syncs and closes the files.
