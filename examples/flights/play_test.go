@@ -219,3 +219,30 @@ func TestWhatCannotBe(t *testing.T) {
 		})
 	}
 }
+
+// TestAnUndecodableRecord stops the application where it stands; what came before is committed.
+func TestAnUndecodableRecord(t *testing.T) {
+	data, csv := t.TempDir(), month(t, 200)
+	o := at(t, data, csv)
+	o.exit = true
+	if err := begin(t, o).end(t); err != nil {
+		t.Fatal(err)
+	}
+	p := begin(t, at(t, data, csv))
+	eventually(t, p.page+"/readyz", "running")
+	eventually(t, p.page+"/api/leaderboard", `"complete":true`)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(p.kafka))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	bad := &kgo.Record{Topic: topics.Flights, Key: []byte("ORD"), Value: []byte("not JSON")}
+	if err := cl.ProduceSync(t.Context(), bad).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	err = p.end(t)
+	where := fmt.Sprintf("%s[%d]@%d", topics.Flights, bad.Partition, bad.Offset)
+	if _, ok := errors.AsType[*moldau.RecordError](err); !ok || !strings.Contains(err.Error(), where) {
+		t.Fatalf("error %v, want a RecordError at %s", err, where)
+	}
+}
