@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/restore"
 )
 
 // careInterval is the time between looks at memory, queues and figures, ms.
@@ -51,14 +53,11 @@ func (w *worker) keepBudget(now int64) {
 	for _, h := range w.hosted {
 		own += h.memory()
 	}
-	total := w.n.memory.Add(own - w.memory)
-	w.memory = own
-	excess := total - w.n.cfg.Memory
-	if excess <= 0 || own <= 0 {
+	want := w.n.share(&w.memory, own)
+	if want == 0 {
 		w.choked = false
 		return
 	}
-	want := int64(float64(excess) * float64(own) / float64(total))
 	freed := w.shrink(want)
 	if freed >= want {
 		return
@@ -86,6 +85,22 @@ func (w *worker) shrink(want int64) (freed int64) {
 	for _, h := range w.hosted {
 		stores = append(stores, h.stores...)
 	}
+	return shrink(stores, want)
+}
+
+// share counts own bytes for one who held others before, and tells how much of it the budget wants back: what is too much
+// is shared out by size.
+func (n *Node) share(held *int64, own int64) (want int64) {
+	total := n.memory.Add(own - *held)
+	*held = own
+	excess := total - n.cfg.Memory
+	if excess <= 0 || own <= 0 {
+		return 0
+	}
+	return int64(float64(excess) * float64(own) / float64(total))
+}
+
+func shrink(stores []*opened, want int64) (freed int64) {
 	slices.SortFunc(stores, func(a, b *opened) int { return int(max(min(b.store.Memory()-a.store.Memory(), 1), -1)) })
 	for _, s := range stores {
 		if freed >= want {
@@ -94,4 +109,78 @@ func (w *worker) shrink(want int64) (freed int64) {
 		freed += s.store.Shrink(want - freed)
 	}
 	return freed
+}
+
+// weighing is how much is restored between two looks at the budget, bytes.
+func (n *Node) weighing() int64 { return max(n.cfg.Memory/16, 64<<10) }
+
+// keepBudget does for what is being restored what a worker does for its tasks. All of it is clean, so nothing waits.
+func (k *keeper) keepBudget() error {
+	if len(k.opening) == k.weighed && k.restored < k.n.weighing() {
+		return nil
+	}
+	k.weighed, k.restored = len(k.opening), 0
+	var own int64
+	var stores []*opened
+	for _, o := range k.opening {
+		own += o.h.memory()
+		stores = append(stores, o.h.stores...)
+	}
+	want := k.n.share(&k.memory, own)
+	if want == 0 {
+		return nil
+	}
+	freed := shrink(stores, want)
+	if freed >= want {
+		return nil
+	}
+	for _, o := range k.opening {
+		if o.h.db == nil {
+			continue
+		}
+		if err := o.h.db.Flush(k.n.millis()); err != nil {
+			return permanent{fmt.Errorf("task %s: %w", o.h.name, err)}
+		}
+	}
+	shrink(stores, want-freed)
+	return nil
+}
+
+// keepGlobalBudget does it for global tables, after read more bytes were read into them.
+func (n *Node) keepGlobalBudget(read int64) error {
+	if n.globalRead += read; n.globalRead < n.weighing() {
+		return nil
+	}
+	n.globalRead = 0
+	n.globalLock.Lock()
+	defer n.globalLock.Unlock()
+	var own int64
+	var stores []*opened
+	for _, g := range n.globals {
+		own += g.store.Memory() + g.db.Memory()
+		stores = append(stores, &opened{name: g.name, store: g.store})
+	}
+	want := n.share(&n.globalMemory, own)
+	if want == 0 {
+		return nil
+	}
+	freed := shrink(stores, want)
+	if freed >= want {
+		return nil
+	}
+	for _, g := range n.globals {
+		if err := g.db.Flush(n.millis()); err != nil {
+			return permanent{fmt.Errorf("global table %q: %w", g.name, err)}
+		}
+	}
+	shrink(stores, want-freed)
+	return nil
+}
+
+// bytes is what a Poll has applied.
+func bytes(done []restore.Progress) (n int64) {
+	for _, p := range done {
+		n += p.Bytes
+	}
+	return n
 }

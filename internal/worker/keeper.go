@@ -31,6 +31,10 @@ type keeper struct {
 	byTarget map[cluster.TP]func(restore.Progress) error
 	retries  int
 	failed   bool // the node stops: nothing more is opened or restored
+
+	memory   int64 // what opening tasks hold, as last counted
+	weighed  int   // opening tasks when it was counted
+	restored int64 // bytes since
 }
 
 // opening is a task of which stores are being restored.
@@ -98,6 +102,9 @@ func (k *keeper) run(ctx context.Context) {
 			k.openAll(ctx, slots)
 			continue
 		}
+		if err := k.keepBudget(); err != nil && !k.failed {
+			k.fail(err)
+		}
 		if k.follower.Len() == 0 || k.failed {
 			select {
 			case <-ctx.Done():
@@ -121,6 +128,7 @@ func (k *keeper) run(ctx context.Context) {
 	for s := range k.opening {
 		k.let(s)
 	}
+	k.n.share(&k.memory, 0)
 }
 
 // trouble: restoring does not go on. Trying again does no harm, a Follower continues where it was; but not after a store
@@ -151,6 +159,7 @@ func (k *keeper) note(done []restore.Progress) error {
 		}
 	}
 	k.retries = 0
+	k.restored += bytes(done)
 	return nil
 }
 
@@ -481,7 +490,7 @@ func (n *Node) startGlobals(ctx context.Context, reader cluster.Reader) (*restor
 	for len(behind) > 0 {
 		done, err := follower.Poll(ctx)
 		if err == nil {
-			err = ctx.Err()
+			err = errors.Join(ctx.Err(), n.keepGlobalBudget(bytes(done)))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading global tables: %w", err)
@@ -553,9 +562,9 @@ func (n *Node) openGlobal(g *topology.Global, starts, ends map[cluster.TP]int64)
 func (n *Node) followGlobals(ctx context.Context, f *restore.Follower) {
 	failures := 0
 	for ctx.Err() == nil {
-		_, err := f.Poll(ctx)
+		done, err := f.Poll(ctx)
 		if err == nil {
-			err = n.flushGlobals(false)
+			err = errors.Join(n.flushGlobals(false), n.keepGlobalBudget(bytes(done)))
 		}
 		switch {
 		case err == nil || ctx.Err() != nil && !errors.Is(err, restore.ErrApply):

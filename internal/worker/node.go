@@ -40,6 +40,8 @@ type Node struct {
 	globals      []*global
 	globalByName map[string]flow.Store
 	globalLock   sync.RWMutex // held for reading while a task may look into a global table
+	globalMemory int64        // what global tables hold, as last counted
+	globalRead   int64        // bytes since; both belong to who follows them
 
 	backlog  atomic.Int64 // bytes of input that have been polled and not yet stepped
 	memory   atomic.Int64 // what all workers hold
@@ -131,6 +133,13 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 		globals.Go(func() { n.followGlobals(following, follower) })
 	}
 
+	if len(n.cfg.Topology.Subs) == 0 { // nothing but global tables: there is no group to join
+		n.setState(Running)
+		close(n.ready)
+		<-ctx.Done()
+		n.setState(Stopping)
+		return nil
+	}
 	reader, err := n.cfg.Cluster.Reader()
 	if err != nil {
 		return err

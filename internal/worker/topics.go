@@ -163,16 +163,11 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 		if _, ok := infos[p.Name]; ok {
 			continue
 		}
-		config := maps.Clone(t.n.cfg.TopicConfig)
-		if config == nil {
-			config = map[string]string{}
-		}
-		maps.Copy(config, p.Config)
 		replication := t.n.cfg.Replication
 		if replication == 0 {
 			replication = -1
 		}
-		specs = append(specs, cluster.TopicSpec{Name: p.Name, Partitions: p.Partitions, Replication: replication, Config: config})
+		specs = append(specs, cluster.TopicSpec{Name: p.Name, Partitions: p.Partitions, Replication: replication, Config: t.settings(p)})
 		t.n.log.Info("creating topic", "topic", p.Name, "kind", p.Kind, "partitions", p.Partitions)
 	}
 	if len(specs) > 0 {
@@ -194,6 +189,17 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 	}
 	t.learn(infos)
 	return nil
+}
+
+// settings are what an internal topic is created with: what the store's handle says comes before the application's
+// configuration, and that before what is good for such a topic.
+func (t *topics) settings(p topology.TopicPlan) map[string]string {
+	config := maps.Clone(p.Config)
+	maps.Copy(config, t.n.cfg.TopicConfig)
+	if s, _ := t.n.cfg.Topology.Store(p.Store); s != nil {
+		maps.Copy(config, s.Spec.Changelog)
+	}
+	return config
 }
 
 // verify compares an internal topic with what it must be.

@@ -239,6 +239,49 @@ func TestGlobalTable(t *testing.T) {
 	eventually(t, "a deletion is known", func() bool { return got() == "[hello Anna again Anton bye ?]" })
 }
 
+func TestNothingButAGlobalTable(t *testing.T) {
+	log := mem.New()
+	create(t, log, 2, "names")
+	write(t, log, "names", 2, "a=Anna")
+	p := run(t, log, newDisk(), build(t, func(b *stream.Builder) { b.GlobalTable(Names, NameKV) }), nil)
+	<-p.Ready()
+	var name string
+	err := p.Query(t.Context(), "names", 0, func(s flow.Store) { name, _, _, _ = NameKV.View(s).Get("a") })
+	if err != nil || name != "Anna" {
+		t.Errorf("%q, %v", name, err)
+	}
+	if err := p.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSettingsOfInternalTopics(t *testing.T) {
+	log := mem.New()
+	create(t, log, 1, "words", "totals")
+	stored := Counts.Changelog(map[string]string{"segment.bytes": "1000000"})
+	topo := build(t, func(b *stream.Builder) {
+		b.Stream(Words).GroupBy(Again, func(k, _ string) string { return k }).Count(stored).ToStream().To(Totals)
+	})
+	p := run(t, log, newDisk(), topo, func(c *worker.Config) {
+		c.TopicConfig = map[string]string{"segment.bytes": "2000000", "compression.type": "zstd", "min.insync.replicas": "2"}
+	})
+	<-p.Ready()
+	infos, err := log.Connect().Admin().Describe(t.Context(), "app-counts-changelog", "app-again-repartition")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[string]map[string]string{
+		"app-counts-changelog":  {"segment.bytes": "1000000", "compression.type": "zstd", "cleanup.policy": "compact"},
+		"app-again-repartition": {"segment.bytes": "2000000", "min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "-1"},
+	} {
+		for k, v := range want {
+			if got := infos[topic].Config[k]; got != v {
+				t.Errorf("%s: %s is %q, not %q", topic, k, got, v)
+			}
+		}
+	}
+}
+
 // TestOrderOfTime: a task with two inputs takes the earlier record first, even if one input comes later to the process.
 func TestOrderOfTime(t *testing.T) {
 	log := mem.New()
@@ -431,12 +474,18 @@ func TestSmallBudget(t *testing.T) {
 	log := mem.New()
 	create(t, log, 1, "words", "totals")
 	topo := build(t, func(b *stream.Builder) { b.Stream(Words).GroupByKey().Count(Counts).ToStream().To(Totals) })
-	p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.Memory = 200 << 10 })
-	records, want := words(0, 20_000, 5000)
-	write(t, log, "words", 1, records...)
-	eventually(t, "all are counted", func() bool { return maps.Equal(totals(t, log), want) })
-	if err := p.end(); err != nil {
-		t.Fatal(err)
+	want := map[string]int64{}
+	for i := range 2 { // the second on another machine, with everything to restore
+		p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.Memory = 200 << 10 })
+		records, more := words(i*20_000, 20_000, 5000)
+		for k, n := range more {
+			want[k] += n
+		}
+		write(t, log, "words", 1, records...)
+		eventually(t, "all are counted", func() bool { return maps.Equal(totals(t, log), want) })
+		if err := p.end(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
