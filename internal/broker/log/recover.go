@@ -37,6 +37,11 @@ func (l *Log) open() error {
 	if err != nil {
 		return err
 	}
+	// A process killed while it replaced the checkpoint leaves one that a power loss would take back, and with it what
+	// is about to be deleted would be needed again.
+	if err := syncDir(fs, dir); err != nil {
+		return err
+	}
 	nums, err := walFiles(fs, l.wal.dir)
 	if err != nil {
 		return err
