@@ -3,6 +3,7 @@ package franz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -289,30 +290,98 @@ func eachCommitted(r *kmsg.OffsetFetchResponse, f func(cluster.TP, cluster.Offse
 	}
 }
 
+// markersWait bounds how long ClearWriters waits for a transaction that has ended to be complete; a caller may ask again.
+const markersWait = 2 * time.Second
+
 func (a admin) ClearWriters(ctx context.Context, ours func(string) bool, tps ...cluster.TP) error {
+	for began, wait := time.Now(), 2*time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		ending, err := a.clearWriters(ctx, ours, tps)
+		if err != nil || ending == "" {
+			return err
+		}
+		if time.Since(began) > markersWait {
+			return fmt.Errorf("the transaction of %q has ended, but its markers are not in all of its partitions after %v", ending, markersWait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return wrap(ctx.Err(), "waiting for the markers of %q", ending)
+		}
+	}
+}
+
+// clearWriters fences who has a transaction open on the partitions. A producer whose transaction has ended and only lacks
+// its markers may be alive, it has done its part: it is named, to be waited for.
+func (a admin) clearWriters(ctx context.Context, ours func(string) bool, tps []cluster.TP) (ending string, err error) {
 	writers, err := a.openWriters(ctx, tps)
 	if err != nil || len(writers) == 0 {
-		return err
+		return "", err
 	}
 	list := kmsg.NewPtrListTransactionsRequest()
 	list.ProducerIDFilters = writers
 	resp, err := list.RequestWith(ctx, a.cl)
 	if err != nil {
-		return wrap(err, "listing transactions")
+		return "", wrap(err, "listing transactions")
 	}
 	if resp.ErrorCode != 0 {
-		return code(resp.ErrorCode, "listing transactions")
+		return "", code(resp.ErrorCode, "listing transactions")
 	}
+	describe := kmsg.NewPtrDescribeTransactionsRequest()
 	for _, s := range resp.TransactionStates {
-		if !ours(s.TransactionalID) {
-			continue
-		}
-		// A new epoch aborts what is open; the answer comes when the markers are written.
-		if err := initProducer(ctx, a.cl, s.TransactionalID); err != nil {
-			return wrap(err, "fencing the producer %q", s.TransactionalID)
+		if ours(s.TransactionalID) {
+			describe.TransactionalIDs = append(describe.TransactionalIDs, s.TransactionalID)
 		}
 	}
-	return nil
+	if len(describe.TransactionalIDs) == 0 {
+		return "", nil
+	}
+	described, err := describe.RequestWith(ctx, a.cl)
+	if err != nil {
+		return "", wrap(err, "describing transactions")
+	}
+	for _, s := range described.TransactionStates {
+		switch whatToDo(s, tps) {
+		case waitForIt:
+			ending = s.TransactionalID
+		case refuseIt:
+			return "", code(s.ErrorCode, "describing the transaction of %q", s.TransactionalID)
+		case fenceIt:
+			// A new epoch aborts what is open; the answer comes when the markers are written.
+			if err := initProducer(ctx, a.cl, s.TransactionalID); err != nil {
+				return "", wrap(err, "fencing the producer %q", s.TransactionalID)
+			}
+		}
+	}
+	return ending, nil
+}
+
+type remedy int
+
+const (
+	leaveIt remedy = iota
+	waitForIt
+	fenceIt
+	refuseIt
+)
+
+// whatToDo decides about a producer that had a transaction open on one of the partitions when they were asked, a moment ago.
+func whatToDo(s kmsg.DescribeTransactionsResponseTransactionState, tps []cluster.TP) remedy {
+	switch {
+	case s.ErrorCode == kerr.TransactionalIDNotFound.Code:
+		return leaveIt
+	case s.ErrorCode != 0:
+		return refuseIt
+	case s.State != "Ongoing": // PrepareCommit, PrepareAbort, or complete meanwhile
+		return waitForIt
+	}
+	for _, t := range s.Topics {
+		for _, p := range t.Partitions {
+			if slices.Contains(tps, cluster.TP{Topic: t.Topic, Partition: p}) {
+				return fenceIt
+			}
+		}
+	}
+	return waitForIt // it is in its next transaction, and what we saw is over
 }
 
 func (a admin) EndTransactions(ctx context.Context, dead func(string) bool) error {
