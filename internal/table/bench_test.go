@@ -165,3 +165,138 @@ func BenchmarkSeal(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkMap is Go's own map, as a measure of the machine on the day.
+func BenchmarkMap(b *testing.B) {
+	for _, n := range []int{1e5, 1e6} {
+		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
+			m := make(map[[16]byte]int64, n)
+			key := make([]byte, 16)
+			for i := range n {
+				m[[16]byte(key16(key, uint64(i)))]++
+			}
+			r := rand.New(rand.NewPCG(3, 4))
+			began := cpu()
+			for b.Loop() {
+				m[[16]byte(key16(key, r.Uint64N(uint64(n))))]++
+			}
+			b.ReportMetric(float64(cpu()-began)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// BenchmarkRestore is what a changelog record costs on the way into an empty store.
+func BenchmarkRestore(b *testing.B) {
+	for name, below := range map[string]func(b *testing.B) flow.Tier{
+		"table": func(*testing.B) flow.Tier { return nowhere{} },
+		"tier": func(b *testing.B) flow.Tier {
+			db, err := tier.Open(b.TempDir(), tier.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { db.Close() })
+			return memTier(b, db)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			const n = 500_000
+			keys, value := make([]byte, 16*n), make([]byte, 8)
+			in := make([]flow.In, n)
+			for i := range in {
+				k := keys[16*i : 16*i+16 : 16*i+16]
+				in[i] = flow.In{Offset: int64(i), Key: key16(k, uint64(i)), Value: value}
+			}
+			var used int64
+			for b.Loop() {
+				s, err := NewKV(benchEnv(below(b)), serde.Bytes, serde.Int64)
+				if err != nil {
+					b.Fatal(err)
+				}
+				used -= cpu()
+				for at := 0; at < n; at += 5000 {
+					if err := s.Restore(in[at:at+5000], int64(at+5000)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				used += cpu()
+			}
+			b.ReportMetric(float64(used)/float64(b.N)/n, "cpu-ns/key")
+		})
+	}
+}
+
+// BenchmarkWindows is a count by key and window: 1e5 keys, time going on by 1 ms every 10 records, windows of 1 s.
+func BenchmarkWindows(b *testing.B) {
+	for _, advance := range []int64{1000, 200} {
+		b.Run(fmt.Sprintf("size=1000/advance=%d", advance), func(b *testing.B) {
+			env := benchEnv(nowhere{})
+			env.Spec.Retention = 2000
+			s, err := NewWindows(env, serde.Bytes, serde.Int64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var out flow.Effects
+			key := make([]byte, 16)
+			r := rand.New(rand.NewPCG(3, 4))
+			n := int64(0)
+			began := cpu()
+			for b.Loop() {
+				at := n / 10
+				k := key16(key, r.Uint64N(1e5))
+				for start := max(0, at-1000+advance) / advance * advance; start <= at; start += advance {
+					ref, _, err := s.Touch(k, start)
+					if err != nil {
+						b.Fatal(err)
+					}
+					v, _, _ := s.At(ref)
+					s.Set(ref, v+1, at, nil)
+				}
+				if n++; n%100_000 == 0 {
+					if err := s.Seal(uint32(n/100_000), &out); err != nil {
+						b.Fatal(err)
+					}
+					if err := s.Done(uint32(n/100_000), -1); err != nil {
+						b.Fatal(err)
+					}
+					out.Reset()
+				}
+			}
+			b.ReportMetric(float64(cpu()-began)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// BenchmarkShared is a count in a map that the aggregator writes in place, JSON-encoded at the end of epochs of 1e5.
+func BenchmarkShared(b *testing.B) {
+	s, err := NewKV(benchEnv(nowhere{}), serde.Bytes, serde.JSON[*struct{ N int64 }]())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var out flow.Effects
+	key := make([]byte, 16)
+	r := rand.New(rand.NewPCG(3, 4))
+	n := 0
+	began := cpu()
+	for b.Loop() {
+		ref, err := s.Touch(key16(key, r.Uint64N(1e4)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		v, _, ok := s.At(ref)
+		if !ok {
+			v = new(struct{ N int64 })
+		}
+		v.N++
+		s.Set(ref, v, 7, nil)
+		if n++; n%100_000 == 0 {
+			if err := s.Seal(uint32(n/100_000), &out); err != nil {
+				b.Fatal(err)
+			}
+			if err := s.Done(uint32(n/100_000), -1); err != nil {
+				b.Fatal(err)
+			}
+			out.Reset()
+		}
+	}
+	b.ReportMetric(float64(cpu()-began)/float64(b.N), "cpu-ns/op")
+}
