@@ -58,7 +58,7 @@ func (p *Partition) search(committed bool, may, wanted func(ts int64) bool) (off
 		for _, b := range f.Batches {
 			h, _ := parseHeader(b)
 			from = h.next()
-			if h.base >= limit || !may(h.maxTS) || h.control() {
+			if h.last() >= limit || !may(h.maxTS) || h.control() {
 				continue
 			}
 			offset, timestamp, found, err = p.log.codecs.firstRecord(b, &h, f.LogStart, wanted)

@@ -161,7 +161,7 @@ func (c *compaction) run(ctx context.Context) error {
 		_, gone := slices.BinarySearch(c.markers, a.marker)
 		return gone
 	})
-	c.l.changed.Store(true)
+	c.l.noteChange()
 	return nil
 }
 

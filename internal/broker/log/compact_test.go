@@ -167,6 +167,7 @@ func compactionRun(t *testing.T, seed uint64) {
 		}
 		m.compact(bound, clock.ms.Load(), retention)
 		compareHeld(t, fmt.Sprintf("seed %d, round %d", seed, round), everything(t, p), m.records)
+		readAnywhere(t, p, rng)
 		clock.add(time.Duration(rng.IntN(retention)) * time.Millisecond)
 		if rng.IntN(3) == 0 {
 			closeLog(t, l)
@@ -192,5 +193,44 @@ func compareHeld(t *testing.T, when string, got, want []held) {
 		if g != w {
 			t.Fatalf("%s: record %d is %+v, want %+v", when, i, g, w)
 		}
+	}
+}
+
+// readAnywhere reads from any offset with any limit: the first batch must be the one that holds the offset or follows
+// it, and be left out only if it does not fit.
+func readAnywhere(t *testing.T, p *Partition, rng *rand.Rand) {
+	t.Helper()
+	start, hw, _ := p.Offsets()
+	var all []header
+	for from := start; from < hw; {
+		f, err := p.Read(from, 0, false, true)
+		if err != nil || len(f.Batches) != 1 {
+			t.Fatal(f, err)
+		}
+		h, _ := parseHeader(f.Batches[0])
+		all = append(all, h)
+		from = h.next()
+		f.Release()
+	}
+	for range 50 {
+		from := start + rng.Int64N(hw-start)
+		limit, minOne := rng.IntN(3000), rng.IntN(2) == 0
+		f, err := p.Read(from, limit, false, minOne)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(all, func(h header) bool { return h.last() >= from })
+		if len(f.Batches) == 0 && (minOne || all[i].size <= limit) {
+			t.Fatalf("nothing from %d on with %d bytes, the batch at %d has %d", from, limit, all[i].base, all[i].size)
+		}
+		bytes := 0
+		for j, b := range f.Batches {
+			h, _ := parseHeader(b)
+			bytes += len(b)
+			if h != all[i+j] || bytes > limit && (j > 0 || !minOne) {
+				t.Fatalf("from %d on with %d bytes: batch %d is at %d, want %d", from, limit, j, h.base, all[i+j].base)
+			}
+		}
+		f.Release()
 	}
 }

@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"slices"
 )
 
 // garbage is files nobody reads any more. They go once a checkpoint without them is durable.
@@ -16,7 +17,7 @@ func (l *Log) discard(dir string, segs []*segment) {
 	l.garbageMu.Lock()
 	l.garbage = append(l.garbage, garbage{segs: segs, dir: dir})
 	l.garbageMu.Unlock()
-	l.changed.Store(true)
+	l.noteChange()
 }
 
 // discardFiles lets go of segments.
@@ -24,7 +25,22 @@ func (l *Log) discardFiles(segs []*segment, after int64) {
 	l.garbageMu.Lock()
 	l.garbage = append(l.garbage, garbage{segs: segs, after: after})
 	l.garbageMu.Unlock()
+	l.noteChange()
+}
+
+// noteChange sees to it that a checkpoint is taken before long.
+func (l *Log) noteChange() {
 	l.changed.Store(true)
+	if l.idle.CompareAndSwap(true, false) {
+		kick(l.flushSoon)
+	}
+}
+
+// garbageDue says that there are files to delete whose time has come.
+func (l *Log) garbageDue(now int64) bool {
+	l.garbageMu.Lock()
+	defer l.garbageMu.Unlock()
+	return slices.ContainsFunc(l.garbage, func(g garbage) bool { return g.after <= now })
 }
 
 // takeGarbage takes what is due out of the list.

@@ -203,7 +203,7 @@ func TestDeleteRecords(t *testing.T) {
 func TestReadLimits(t *testing.T) {
 	l := open(t, vfs.NewMem())
 	defer closeLog(t, l)
-	p := create(t, l, 0, Config{})
+	p := create(t, l, 0, Config{SegmentBytes: 420})
 	size := 0
 	for range 10 {
 		s := spec{records: []rec{kv("k", "0123456789")}}
@@ -222,7 +222,7 @@ func TestReadLimits(t *testing.T) {
 			max    int
 			minOne bool
 			want   int
-		}{{0, 0, false, 0}, {0, 0, true, 1}, {0, size - 1, false, 0}, {0, size - 1, true, 1}, {0, size, false, 1}, {0, 3*size + 1, true, 3}, {8, 1 << 20, true, 2}, {10, 1 << 20, true, 0}} {
+		}{{0, 0, false, 0}, {0, 0, true, 1}, {0, size - 1, false, 0}, {0, size - 1, true, 1}, {0, size, false, 1}, {0, 3*size + 1, true, 3}, {5, size - 1, false, 0}, {9, 1 << 20, true, 1}, {10, 1 << 20, true, 0}} {
 			f, err := p.Read(x.from, x.max, false, x.minOne)
 			if err != nil || len(f.Batches) != x.want || f.Bytes != x.want*size {
 				t.Fatalf("cold %v: from %d, %d bytes: %d batches, %d bytes, %v", cold, x.from, x.max, len(f.Batches), f.Bytes, err)
@@ -255,7 +255,7 @@ func TestOnlyAbortedLeft(t *testing.T) {
 	}
 	for range 6 {
 		clock.add(time.Minute)
-		l.sealOld()
+		l.nudge()
 		if err := l.Checkpoint(); err != nil {
 			t.Fatal(err)
 		}

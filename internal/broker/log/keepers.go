@@ -18,7 +18,7 @@ func (l *Log) keepHouse(ctx context.Context) {
 		if err := l.Retain(); err != nil {
 			l.logger.Warn("broker log: retention failed, it is tried again", "dir", l.o.Dir, "error", err)
 		}
-		l.sealOld()
+		l.nudge()
 	}
 }
 
@@ -43,16 +43,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// sealOld has a checkpoint taken if a segment nobody writes to is old enough to be sealed, so that retention and
-// compaction get to it.
-func (l *Log) sealOld() {
+// nudge has a checkpoint taken if there is something for it to do that nobody's writes will bring about: a segment old
+// enough to be sealed, so that retention and compaction get to it, or files to delete.
+func (l *Log) nudge() {
 	now := l.o.Now().UnixMilli()
-	for _, p := range l.all() {
-		if p.sealDue(now) {
-			l.changed.Store(true)
-			kick(l.flushSoon)
-			return
-		}
+	if l.garbageDue(now) || slices.ContainsFunc(l.all(), func(p *Partition) bool { return p.sealDue(now) }) {
+		l.noteChange()
 	}
 }
 

@@ -91,6 +91,13 @@ type Recovery struct {
 // Recovery says what opening found.
 func (l *Log) Recovery() Recovery { return l.recovered }
 
+// Err is nil as long as the log takes writes. After a failed sync it does not, until it is opened again.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.writable()
+}
+
 // Open opens the log in o.Dir, or begins one, and recovers what a crash left.
 func Open(o Options) (*Log, error) {
 	if err := o.Validate(); err != nil {

@@ -49,29 +49,30 @@ func (p *Partition) Read(from int64, maxBytes int, committed, minOne bool) (Fetc
 		if committed {
 			limit = f.LastStable
 		}
-		err = p.readSegment(&f, s, size, from, limit, maxBytes, minOne)
+		past, err := p.readSegment(&f, s, size, from, limit, maxBytes, minOne)
 		if errors.Is(err, errReplaced) {
 			continue
 		}
-		if err == nil && len(f.Batches) == 0 && f.Bytes == 0 {
+		if err != nil {
+			f.Release()
+			return f, err
+		}
+		if past {
 			// Compaction left nothing from there on in the segment; go on in the next.
+			f.Release()
 			p.mu.Lock()
-			next := s.next
+			from = max(s.next, from)
 			p.mu.Unlock()
-			if next > from && next < limit {
-				from = next
+			if from < limit {
 				continue
 			}
 		}
-		if err == nil && committed {
+		if committed {
 			p.mu.Lock()
 			f.Aborted = p.abortedIn(&f, from)
 			p.mu.Unlock()
 		}
-		if err != nil {
-			f.Release()
-		}
-		return f, err
+		return f, nil
 	}
 }
 
@@ -97,7 +98,7 @@ func (p *Partition) readTail(from int64, maxBytes int, committed, minOne bool) (
 				return f, s, s.size, nil
 			}
 		}
-		for i := p.tail.from(from); i < len(live) && live[i].base < limit; i++ {
+		for i := p.tail.from(from); i < len(live) && live[i].last < limit; i++ {
 			n := len(live[i].data)
 			if f.Bytes+n > maxBytes && !(minOne && f.Bytes == 0) {
 				break
@@ -134,47 +135,63 @@ func (p *Partition) segmentAt(offset int64) *segment {
 	return nil
 }
 
-// readSegment reads batches of one segment that start below limit.
-func (p *Partition) readSegment(f *Fetched, s *segment, size, from, limit int64, maxBytes int, minOne bool) error {
-	l := p.log
-	o, err := l.files.get(s, size, false)
+// readSegment reads batches of one segment that end below limit. past says that all it has lie before from.
+func (p *Partition) readSegment(f *Fetched, s *segment, size, from, limit int64, maxBytes int, minOne bool) (past bool, err error) {
+	o, err := p.log.files.get(s, size, false)
 	if oserror.IsNotExist(err) && p.isReplaced(s) {
-		return errReplaced
+		return false, errReplaced
 	}
 	if errors.Is(err, ErrCorrupt) {
-		return fmt.Errorf("%w: %w", kerr.CorruptMessage, err)
+		return false, fmt.Errorf("%w: %w", kerr.CorruptMessage, err)
 	}
 	if err != nil {
-		return storageError(err)
+		return false, storageError(err)
 	}
-	defer l.files.put(o)
-
-	o.mu.RLock()
-	i := o.index.find(from)
-	first := o.index.at(i)
-	blocks := []block{first}
-	// As many blocks as may be wanted: from may lie at the end of the first.
-	for n := int64(0); n < int64(maxBytes) && i+len(blocks) < o.index.count(); {
-		b := o.index.at(i + len(blocks))
-		blocks = append(blocks, b)
-		n += b.len
-	}
-	o.mu.RUnlock()
-	length := blocks[len(blocks)-1].end() - first.pos
-	buf := l.readBuf(int(length))
-	f.buf = buf
-	if n, err := o.f.ReadAt(*buf, first.pos); n < len(*buf) {
-		if err == io.EOF {
-			return s.unreadable(first.pos+int64(n), errors.New("the file ends here"))
+	defer p.log.files.put(o)
+	blocks := o.blocks(from, int64(maxBytes))
+	for len(blocks) > 0 {
+		done, err := p.readBlocks(f, o, blocks, from, limit, maxBytes, minOne)
+		if done || err != nil || len(f.Batches) > 0 {
+			return false, err
 		}
-		return storageError(fmt.Errorf("read %s: %w", s.path(), err))
+		// from lies in a gap at the end of them.
+		f.Release()
+		last := blocks[len(blocks)-1]
+		blocks = o.blocks(last.base, 1)[1:]
 	}
-	rest := *buf
+	return true, nil
+}
+
+// blocks are the block with offset from and as many behind it as hold n bytes more, should from lie at its end.
+func (o *openSegment) blocks(from, n int64) []block {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	i, count := o.index.find(from), o.index.count()
+	blocks := []block{o.index.at(i)}
+	for i++; n > 0 && i < count; i++ {
+		b := o.index.at(i)
+		blocks = append(blocks, b)
+		n -= b.len
+	}
+	return blocks
+}
+
+// readBlocks reads and verifies blocks that follow each other. done says that f has what it may have.
+func (p *Partition) readBlocks(f *Fetched, o *openSegment, blocks []block, from, limit int64, maxBytes int, minOne bool) (done bool, err error) {
+	s, pos := o.s, blocks[0].pos
+	f.buf = p.log.readBuf(int(blocks[len(blocks)-1].end() - pos))
+	rest := *f.buf
+	if n, err := o.f.ReadAt(rest, pos); n < len(rest) {
+		if err == io.EOF {
+			return true, s.unreadable(pos+int64(n), errors.New("the file ends here"))
+		}
+		return true, storageError(fmt.Errorf("read %s: %w", s.path(), err))
+	}
 	for _, b := range blocks {
 		data := rest[:b.len]
 		rest = rest[b.len:]
 		if err := b.check(data); err != nil {
-			return s.unreadable(b.pos, err)
+			return true, s.unreadable(b.pos, err)
 		}
 		for len(data) > 0 {
 			h, _ := parseHeader(data)
@@ -183,17 +200,17 @@ func (p *Partition) readSegment(f *Fetched, s *segment, size, from, limit int64,
 			if h.last() < from {
 				continue
 			}
-			if h.base >= limit || f.Bytes+h.size > maxBytes && !(minOne && f.Bytes == 0) {
-				return nil
+			if h.last() >= limit || f.Bytes+h.size > maxBytes && !(minOne && f.Bytes == 0) {
+				return true, nil
 			}
 			if !crcMatches(batch) {
-				return s.unreadable(b.pos, fmt.Errorf("the batch at offset %d does not match its checksum", h.base))
+				return true, s.unreadable(b.pos, fmt.Errorf("the batch at offset %d does not match its checksum", h.base))
 			}
 			f.Batches = append(f.Batches, batch)
 			f.Bytes += h.size
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // check compares a block with what its index entry says: the batches' own checksums leave out where they belong.

@@ -196,6 +196,36 @@ func committed(f *Fetched, start int64) (offsets []int64, next int64) {
 	return offsets, next
 }
 
+// TestDeletedIntoTxn deletes records up to the middle of an open transaction's batch: none of it may be seen.
+func TestDeletedIntoTxn(t *testing.T) {
+	l := open(t, vfs.NewMem())
+	defer closeLog(t, l)
+	p := create(t, l, 0, Config{})
+	put(t, l, p, spec{pid: 1, txn: true, records: []rec{kv("k", "a"), kv("k", "b"), kv("k", "c")}})
+	if _, err := p.DeleteRecords(1); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if start, hw, stable := p.Offsets(); start != 1 || hw != 3 || stable != 1 {
+			t.Fatal(start, hw, stable)
+		}
+		if f, err := p.Read(1, 1000, true, true); err != nil || len(f.Batches) != 0 {
+			t.Fatal(f, err)
+		}
+		if f, err := p.Read(1, 1000, false, true); err != nil || len(f.Batches) != 1 {
+			t.Fatal(f, err)
+		}
+		if err := l.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		l.budget.evict(0)
+	}
+	mark(t, l, p, 1, true)
+	if got := values(t, p, true); !slices.Equal(got, []string{"b", "c"}) {
+		t.Fatal(got)
+	}
+}
+
 func TestWatch(t *testing.T) {
 	l := open(t, vfs.NewMem())
 	defer closeLog(t, l)
