@@ -139,7 +139,7 @@ type Producer interface {
 	Begin() error
 	// CommitOffsets adds the input positions to the open transaction.
 	CommitOffsets(ctx context.Context, group GroupMetadata, offsets map[TP]Offset) error
-	// End commits or aborts. It returns ErrUnknown if it cannot say whether the commit took place; then Init comes next.
+	// End commits or aborts; to commit there must be a transaction. It returns ErrUnknown if it cannot say whether the commit took place; then Init comes next.
 	// After ErrAborted the transaction is gone and Begin may follow. A failed abort may be asked for again. The answer may
 	// come before readers see the result: until then the last stable offset, and Committed, hold back.
 	End(ctx context.Context, commit bool) error

@@ -298,4 +298,8 @@ func deadWriters(e *env) {
 	if err := again.End(e.ctx(), true); !errors.Is(err, cluster.ErrFenced) {
 		e.Errorf("the dead came back: %v", err)
 	}
+	if living.End(e.ctx(), true) == nil {
+		e.Error("a transaction that was not begun has been committed")
+	}
+	e.must(living.End(e.ctx(), false))
 }

@@ -207,6 +207,8 @@ func (p *producer) End(ctx context.Context, commit bool) error {
 		return errNoInit
 	case !commit && (p.txn.open || p.txn.broken):
 		return p.abort(ctx)
+	case !p.txn.open && commit:
+		return fmt.Errorf("%s: there is no open transaction to commit", p.name())
 	case !p.txn.open:
 		return nil
 	}

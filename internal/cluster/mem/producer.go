@@ -349,6 +349,9 @@ func (p *producer) End(_ context.Context, commit bool) error {
 		return err
 	}
 	if !p.open {
+		if commit && p.id != "" {
+			return fmt.Errorf("%s: there is no open transaction to commit", p.name())
+		}
 		return nil
 	}
 	p.open = false
