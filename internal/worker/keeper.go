@@ -487,14 +487,23 @@ func (n *Node) startGlobals(ctx context.Context, reader cluster.Reader) (*restor
 		}
 		follower.Add(targets...)
 	}
+	failures := 0
 	for len(behind) > 0 {
 		done, err := follower.Poll(ctx)
 		if err == nil {
 			err = errors.Join(ctx.Err(), n.keepGlobalBudget(bytes(done)))
 		}
+		if err != nil && ctx.Err() == nil && transient(err) && !errors.Is(err, restore.ErrApply) {
+			if failures++; failures == 1 || failures%100 == 0 {
+				n.log.Warn("reading global tables fails, trying again", "error", err, "times", failures)
+			}
+			sleep(ctx, min(time.Duration(failures)*20*time.Millisecond, time.Second))
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("reading global tables: %w", err)
 		}
+		failures = 0
 		for _, p := range done {
 			if p.Reached {
 				delete(behind, p.TP)
@@ -601,6 +610,9 @@ func (n *Node) closeGlobals() {
 	if err := n.flushGlobals(true); err != nil {
 		n.log.Error("closing global tables", "error", err)
 	}
+	n.globalLock.Lock()
+	defer n.globalLock.Unlock()
+	clear(n.globalByName) // queries may still come
 	for _, g := range n.globals {
 		if g.store != nil {
 			g.store.Close()
