@@ -250,11 +250,14 @@ func (n *Node) Query(ctx context.Context, store string, partition int32, f func(
 		if _, err := n.Partitions(store); err != nil {
 			return err
 		}
+		if st := n.State(); st == Created || st == Starting {
+			return fmt.Errorf("global table %q is still being read: %w", store, ErrNotHere)
+		}
 		n.globalLock.RLock()
 		defer n.globalLock.RUnlock()
 		s := n.globalByName[store]
-		if s == nil || n.State() == Starting {
-			return fmt.Errorf("global table %q is still being read: %w", store, ErrNotHere)
+		if s == nil {
+			return fmt.Errorf("global table %q is closed: %w", store, ErrNotHere)
 		}
 		f(s)
 		return nil
