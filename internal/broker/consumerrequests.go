@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"math"
-
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -69,7 +67,6 @@ func (b *Broker) consumerGroupDescribe(_ *request, q *kmsg.ConsumerGroupDescribe
 	for _, id := range q.Groups {
 		rg := kmsg.NewConsumerGroupDescribeResponseGroup()
 		rg.Group = id
-		rg.AuthorizedOperations = math.MinInt32
 		if q.IncludeAuthorizedOperations {
 			rg.AuthorizedOperations = allGroupOperations
 		}

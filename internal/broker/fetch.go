@@ -21,7 +21,6 @@ const (
 type fetchResult struct {
 	log.Fetched
 	part *fetchPart
-	p    *log.Partition // nil: the client is told an error
 	err  *kerr.Error
 	// diverged is set if the client's log and ours part ways: where ours ends in the epoch the client read last.
 	diverged     bool

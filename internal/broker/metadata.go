@@ -2,7 +2,6 @@ package broker
 
 import (
 	"cmp"
-	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -22,9 +21,6 @@ const (
 	localHost = "moldau.invalid"
 	localPort = 9092
 )
-
-// notAsked is a set of authorized operations nobody asked for.
-const notAsked = math.MinInt32
 
 // allTopicOperations and allClusterOperations are sets of everything there is to do: nobody is refused anything yet. Bits
 // are Kafka's operation codes.

@@ -1,0 +1,72 @@
+package group
+
+import (
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// ValidateCommit says whether a member may commit an offset of a partition. An epoch that is over will do for partitions
+// the member had in it and still has (KIP-1251).
+func (g *Consumer) ValidateCommit(c Commit, version int16) (func(Part) error, error) {
+	accept := func(Part) error { return nil }
+	if c.Generation < 0 && len(g.members) == 0 {
+		return accept, nil
+	}
+	if c.Transactional && c.Generation < 0 && c.MemberID == "" && c.InstanceID == "" {
+		return accept, nil
+	}
+	m := g.members[c.MemberID]
+	switch {
+	case m == nil:
+		return nil, kerr.UnknownMemberID
+	case !c.Transactional && version < 9:
+		return nil, kerr.UnsupportedVersion
+	case c.Generation == m.epoch:
+		return accept, nil
+	case c.Generation > m.epoch || c.Generation < 0:
+		return nil, m.stale(c)
+	}
+	return func(p Part) error {
+		if since, ok := m.assigned[p]; ok && since <= c.Generation {
+			return nil
+		}
+		return m.stale(c)
+	}, nil
+}
+
+// stale is the error for a wrong epoch; a transaction's clients know generations only.
+func (m *consumer) stale(c Commit) error {
+	if c.Transactional {
+		return kerr.IllegalGeneration
+	}
+	return kerr.StaleMemberEpoch
+}
+
+// ValidateFetch says whether a member may read the group's offsets.
+func (g *Consumer) ValidateFetch(memberID *string, epoch int32) error {
+	if memberID == nil && epoch < 0 {
+		return nil
+	}
+	var m *consumer
+	if memberID != nil {
+		m = g.members[*memberID]
+	}
+	switch {
+	case m == nil:
+		return kerr.UnknownMemberID
+	case m.epoch != epoch:
+		return kerr.StaleMemberEpoch
+	}
+	return nil
+}
+
+// Subscribes says whether a member subscribes to a topic.
+func (g *Consumer) Subscribes(topic string) bool {
+	for _, m := range g.members { //lint:ordered any of them
+		if slices.Contains(m.names, topic) || m.pattern != nil && m.pattern.MatchString(topic) {
+			return true
+		}
+	}
+	return false
+}
