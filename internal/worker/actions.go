@@ -82,7 +82,9 @@ func (w *worker) seal() {
 		parts = append(parts, commit.Part{Task: h.name, Positions: h.sealedAt})
 	}
 	w.began = now
-	w.m.Sealed(parts, any)
+	if w.m.Sealed(parts, any); !any {
+		w.producer.Flush() // else produce does it
+	}
 }
 
 func (w *worker) produce(epoch uint32) {

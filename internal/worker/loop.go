@@ -41,7 +41,6 @@ type worker struct {
 	choked     bool // over the memory budget, with a commit under way that will make room
 	flying     int64
 	tasks      atomic.Int32 // how many it has or is about to have
-	pending    atomic.Int64 // bytes delivered and not yet taken
 	queued     int64        // bytes in the queues of tasks
 	memory     int64
 }
@@ -229,14 +228,10 @@ func (w *worker) adopt(h *hosted) {
 
 // deliver hands over a batch; seeks tells how often its partition had been sought when it was fetched.
 func (w *worker) deliver(s *slot, b cluster.Batch, seeks int) {
-	var bytes int64
-	for i := range b.Records {
-		bytes += int64(len(b.Records[i].Key)+len(b.Records[i].Value)) + 88
-	}
-	w.pending.Add(bytes)
+	// An estimate will do until the task has counted it.
+	bytes := int64(len(b.Records)) * recordCost
 	w.n.backlog.Add(bytes)
 	w.box.put(func() {
-		w.pending.Add(-bytes)
 		w.n.backlog.Add(-bytes)
 		h := w.byName[s.name]
 		if h == nil || h.slot != s || h.leaving || seeks != h.seeks[b.TP] {
