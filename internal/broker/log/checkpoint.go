@@ -119,7 +119,7 @@ func (l *Log) orderedState() ([]*Partition, []partState) {
 // meanwhile, which is who calls this.
 func (l *Log) settle(last bool) error {
 	if last {
-		return l.syncWAL()
+		return l.wal.sync()
 	}
 	done := l.barrier()
 	kick(l.flushNow) // the committer's own kick may be what led here

@@ -81,7 +81,7 @@ func (l *Log) writeGroup(q []*entry) (n int, fatal bool, err error) {
 		return 0, false, err
 	}
 	if sync && w.behind() {
-		if err := l.syncWAL(); err != nil {
+		if err := l.wal.sync(); err != nil {
 			return 0, true, err
 		}
 		l.begun = true

@@ -66,8 +66,6 @@ type Options struct {
 	Now func() time.Time
 	// Logger takes what operators should know; default slog.Default().
 	Logger *slog.Logger
-
-	lieAboutSync bool // for the test that shows that the crash test would notice
 }
 
 func (o Options) withDefaults() Options {

@@ -45,16 +45,15 @@ type crashRun struct {
 
 const crashParts = 4
 
-func crashOptions(fs vfs.FS, d Durability, lie bool) Options {
-	o := options(fs)
+func crashOptions(fs vfs.FS, d Durability, lie string) Options {
+	o := options(lyingFS{fs, lie})
 	o.Durability, o.Interval = d, time.Millisecond
 	o.WALBytes, o.CacheBytes, o.SegmentBytes = 3<<10, 2<<10, 1500
-	o.lieAboutSync = lie
 	return o
 }
 
 // crashLife opens fs, works on it and returns what a crash leaves; nil model history on the first life.
-func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Durability, lie bool, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
+func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Durability, lie string, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	r := &crashRun{t: t, rng: rng, ackStart: map[PartitionID]int64{}, sites: sites}
 	at := 1 + rng.IntN(1+rng.IntN(300))
@@ -405,9 +404,9 @@ func (r *crashRun) recovered(l *Log) (*model, error) {
 }
 
 // crashes runs lives of logs, each begun from the crash of the one before, and returns the first violation.
-func crashes(t *testing.T, seed uint64, lives int, lie bool, sites map[string]int) error {
+func crashes(t *testing.T, seed uint64, lives int, lie string, sites map[string]int) error {
 	d := Sync
-	if seed%4 == 0 && !lie {
+	if seed%4 == 0 && lie == "" {
 		d = []Durability{Interval, OS}[seed/4%2]
 	}
 	fs := vfs.NewCrashableMem()
@@ -442,7 +441,7 @@ func TestCrash(t *testing.T) {
 	n := 0
 	for seed := uint64(1); n < want; seed++ {
 		const lives = 5
-		if err := crashes(t, seed, lives, false, sites); err != nil {
+		if err := crashes(t, seed, lives, "", sites); err != nil {
 			t.Fatal(err)
 		}
 		n += lives
@@ -457,13 +456,51 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashTestNotices shows that the crash test finds a log that acknowledges before it syncs.
+// TestCrashTestNotices shows that the crash test finds a log that leaves out any one kind of sync.
 func TestCrashTestNotices(t *testing.T) {
-	for seed := uint64(1); seed < 30; seed++ {
-		if err := crashes(t, seed, 5, true, nil); err != nil {
-			t.Logf("noticed: %v", err)
-			return
+	for _, lie := range []string{".wal", ".log", "checkpoint.tmp", "broker/wal", "broker/partitions", "-0", "broker"} {
+		err := error(nil)
+		seed := uint64(1)
+		for ; err == nil && seed < 300; seed++ {
+			err = crashes(t, seed, 5, lie, nil)
 		}
+		if err == nil {
+			t.Errorf("that %q is never synced went unnoticed", lie)
+			continue
+		}
+		t.Logf("%s: seed %d: %.150s", lie, seed, err.Error())
 	}
-	t.Fatal("a log that never syncs its write-ahead log went unnoticed")
+}
+
+// lyingFS only claims to sync files whose path ends as lie says.
+type lyingFS struct {
+	vfs.FS
+	lie string
+}
+
+type lyingFile struct{ vfs.File }
+
+func (lyingFile) Sync() error     { return nil }
+func (lyingFile) SyncData() error { return nil }
+
+func (f lyingFS) wrap(name string, file vfs.File, err error) (vfs.File, error) {
+	if err == nil && f.lie != "" && strings.HasSuffix(name, f.lie) {
+		return lyingFile{file}, nil
+	}
+	return file, err
+}
+
+func (f lyingFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	return f.wrap(name, file, err)
+}
+
+func (f lyingFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, o...)
+	return f.wrap(name, file, err)
+}
+
+func (f lyingFS) OpenDir(name string) (vfs.File, error) {
+	file, err := f.FS.OpenDir(name)
+	return f.wrap(name, file, err)
 }

@@ -121,7 +121,7 @@ const (
 
 // syncNow syncs the write-ahead log from outside the committer, for durabilities under which that never does.
 func (l *Log) syncNow() error {
-	if err := l.syncWAL(); err != nil {
+	if err := l.wal.sync(); err != nil {
 		l.fail(nil, err, true)
 		return err
 	}

@@ -185,11 +185,3 @@ func bootID(fs vfs.FS) string {
 	}
 	return string(b)
 }
-
-// syncWAL makes the write-ahead log durable.
-func (l *Log) syncWAL() error {
-	if l.o.lieAboutSync {
-		return nil
-	}
-	return l.wal.sync()
-}
