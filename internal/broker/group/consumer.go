@@ -237,7 +237,7 @@ func (g *Consumer) findStatic(now time.Time, r HeartbeatRequest, m *consumer) (*
 		g.target[old.id] = target
 		delete(g.target, id)
 	}
-	for p, o := range g.owner {
+	for p, o := range g.owner { //lint:ordered each on its own
 		if o == id {
 			g.owner[p] = old.id
 		}
@@ -432,10 +432,10 @@ func (g *Consumer) remove(now time.Time, m *consumer) {
 
 // have sets what a member has and what it still has to give up.
 func (g *Consumer) have(m *consumer, assigned map[Part]int32, revoking map[Part]struct{}) {
-	for p := range m.assigned {
+	for p := range m.assigned { //lint:ordered into sets
 		delete(g.owner, p)
 	}
-	for p := range m.revoking {
+	for p := range m.revoking { //lint:ordered into sets
 		delete(g.owner, p)
 	}
 	if assigned == nil {
@@ -445,10 +445,10 @@ func (g *Consumer) have(m *consumer, assigned map[Part]int32, revoking map[Part]
 		revoking = map[Part]struct{}{}
 	}
 	m.assigned, m.revoking = assigned, revoking
-	for p := range assigned {
+	for p := range assigned { //lint:ordered into sets
 		g.owner[p] = m.id
 	}
-	for p := range revoking {
+	for p := range revoking { //lint:ordered into sets
 		g.owner[p] = m.id
 	}
 }
