@@ -17,7 +17,7 @@ import (
 // maxInflated bounds what one batch may decompress to: 64 MiB of zeros fit in 7 KiB of zstd.
 const maxInflated = 64 << 20
 
-var errTooLarge = fmt.Errorf("decompresses to more than %d bytes", maxInflated)
+var errTooLarge = errors.New("decompresses to more than is allowed")
 
 // smallInflated is what may be allocated because a frame says so.
 const smallInflated = 1 << 20
@@ -29,6 +29,8 @@ const xerialHeader = 16
 
 // codecs holds what decompressing and compressing reuses. Needed for compacted topics and lookups by time only.
 type codecs struct {
+	max int // bytes a batch may decompress to; 0: maxInflated
+
 	gzipReaders, gzipWriters, lz4Readers, lz4Writers sync.Pool
 
 	zstdOnce   sync.Once
@@ -37,9 +39,16 @@ type codecs struct {
 	zstdErr    error
 }
 
+func (c *codecs) limit() int {
+	if c.max > 0 {
+		return c.max
+	}
+	return maxInflated
+}
+
 func (c *codecs) zstd() error {
 	c.zstdOnce.Do(func() {
-		if c.zstdReader, c.zstdErr = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxInflated), zstd.WithDecoderLowmem(true)); c.zstdErr != nil {
+		if c.zstdReader, c.zstdErr = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(uint64(c.limit())), zstd.WithDecoderLowmem(true)); c.zstdErr != nil {
 			return
 		}
 		c.zstdWriter, c.zstdErr = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20))
@@ -67,9 +76,9 @@ func (c *codecs) inflate(codec int, src []byte) ([]byte, error) {
 		if err := r.Reset(bytes.NewReader(src)); err != nil {
 			return nil, err
 		}
-		return readCapped(r, len(src))
+		return c.readCapped(r, len(src))
 	case codecSnappy:
-		return inflateSnappy(src)
+		return c.inflateSnappy(src)
 	case codecLZ4:
 		r, _ := c.lz4Readers.Get().(*lz4.Reader)
 		if r == nil {
@@ -77,7 +86,7 @@ func (c *codecs) inflate(codec int, src []byte) ([]byte, error) {
 		}
 		defer c.lz4Readers.Put(r)
 		r.Reset(bytes.NewReader(src))
-		return readCapped(r, len(src))
+		return c.readCapped(r, len(src))
 	case codecZstd:
 		if err := c.zstd(); err != nil {
 			return nil, err
@@ -93,7 +102,7 @@ func (c *codecs) inflate(codec int, src []byte) ([]byte, error) {
 				return nil, err
 			}
 			defer r.Close()
-			return readCapped(r, len(src))
+			return c.readCapped(r, len(src))
 		}
 		dst, err := c.zstdReader.DecodeAll(src, nil)
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
@@ -104,22 +113,22 @@ func (c *codecs) inflate(codec int, src []byte) ([]byte, error) {
 	return nil, fmt.Errorf("unknown codec %d", codec)
 }
 
-func readCapped(r io.Reader, compressed int) ([]byte, error) {
+func (c *codecs) readCapped(r io.Reader, compressed int) ([]byte, error) {
 	var buf bytes.Buffer
-	buf.Grow(min(4*compressed, maxInflated) + bytes.MinRead)
-	n, err := buf.ReadFrom(io.LimitReader(r, maxInflated+1))
+	buf.Grow(min(4*compressed, c.limit()) + bytes.MinRead)
+	n, err := buf.ReadFrom(io.LimitReader(r, int64(c.limit())+1))
 	if err != nil {
 		return nil, err
 	}
-	if n > maxInflated {
+	if n > int64(c.limit()) {
 		return nil, errTooLarge
 	}
 	return buf.Bytes(), nil
 }
 
-func inflateSnappy(src []byte) ([]byte, error) {
+func (c *codecs) inflateSnappy(src []byte) ([]byte, error) {
 	if !bytes.HasPrefix(src, xerial) {
-		return appendSnappy(nil, src)
+		return c.appendSnappy(nil, src)
 	}
 	if len(src) < xerialHeader {
 		return nil, io.ErrUnexpectedEOF
@@ -134,7 +143,7 @@ func inflateSnappy(src []byte) ([]byte, error) {
 			return nil, io.ErrUnexpectedEOF
 		}
 		var err error
-		if dst, err = appendSnappy(dst, src[4:4+n]); err != nil {
+		if dst, err = c.appendSnappy(dst, src[4:4+n]); err != nil {
 			return nil, err
 		}
 		src = src[4+n:]
@@ -142,13 +151,13 @@ func inflateSnappy(src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-func appendSnappy(dst, block []byte) ([]byte, error) {
+func (c *codecs) appendSnappy(dst, block []byte) ([]byte, error) {
 	n, err := snappy.DecodedLen(block)
 	if err != nil {
 		return nil, err
 	}
 	// A copy of three bytes yields 64, so more than that is a lie that would cost memory.
-	if n > maxInflated-len(dst) || n > 64*(len(block)+1) {
+	if n > c.limit()-len(dst) || n > 64*(len(block)+1) {
 		return nil, errTooLarge
 	}
 	out, err := snappy.Decode(make([]byte, n), block)

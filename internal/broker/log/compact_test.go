@@ -97,7 +97,7 @@ func (m *compactionModel) compact(bound, now, retention int64) {
 }
 
 func TestCompaction(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(15) {
 		compactionRun(t, seed)
 	}
 }

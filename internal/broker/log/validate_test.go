@@ -134,24 +134,18 @@ func TestRefused(t *testing.T) {
 }
 
 func TestBombs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compresses 64 MiB four times")
-	}
-	zeros := make([]byte, maxInflated+1)
+	cs := codecs{max: 3 << 20}
+	defer cs.close()
+	zeros := make([]byte, cs.max+1)
 	for _, codec := range []int{codecGzip, codecSnappy, codecLZ4, codecZstd} {
-		b, err := testCodecs.deflate(codec, zeros)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := testCodecs.inflate(codec, b); !errors.Is(err, errTooLarge) {
-			t.Errorf("codec %d: %d bytes decompress to more than is allowed: %v", codec, len(b), err)
-		}
-		small, err := testCodecs.deflate(codec, zeros[:2<<20])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out, err := testCodecs.inflate(codec, small); err != nil || len(out) != 2<<20 {
-			t.Errorf("codec %d: %d bytes, %v", codec, len(out), err)
+		for n, want := range map[int]error{cs.max + 1: errTooLarge, cs.max: nil, 100: nil, 0: nil} {
+			b, err := cs.deflate(codec, zeros[:n])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := cs.inflate(codec, b); !errors.Is(err, want) || want == nil && len(out) != n {
+				t.Errorf("codec %d: %d bytes in %d: %d bytes, %v", codec, n, len(b), len(out), err)
+			}
 		}
 	}
 }
