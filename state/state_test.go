@@ -10,6 +10,7 @@ import (
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/window"
 )
 
 // task is an Opener over stores without a tier.
@@ -292,5 +293,57 @@ func TestViewsSeeWhatIsCommitted(t *testing.T) {
 		if !errors.Is(view.Err(), errDisk) {
 			t.Errorf("a disk that cannot be read: %v", view.Err())
 		}
+	}
+}
+
+func TestSessionStore(t *testing.T) {
+	task := newTask()
+	h := NewSession("s", serde.String, serde.JSON[*int]()).Retention(time.Second)
+	s := h.Open(task)
+	n := func(i int) *int { return &i }
+	k := func(k string, from, to int64) window.Key[string] { return span(k, from, to) }
+	if !s.Put(k("a", 0, 10), n(1)) || !s.Put(k("a", 50, 60), n(2)) || !s.Put(k("b", 5, 55), n(3)) || !s.Put(k("a", 70, 70), n(4)) {
+		t.Error("a session was not kept")
+	}
+	s.Put(k("a", 70, 70), nil)
+	if v, ok := s.Get(k("a", 50, 60)); !ok || *v != 2 {
+		t.Error("a session was not found")
+	}
+	if _, ok := s.Get(k("a", 70, 70)); ok {
+		t.Error("a nil session was put, not deleted")
+	}
+	values := func(seq func(func(window.Key[string], *int) bool)) (text string) {
+		for k, v := range seq {
+			text += fmt.Sprintf("%s%d-%d=%d ", k.Key, k.Start.UnixMilli(), k.End.UnixMilli(), *v)
+		}
+		return text
+	}
+	if got, want := values(s.Find("a", at(10), at(50))), "a0-10=1 a50-60=2 "; got != want {
+		t.Errorf("find: %s, want %s", got, want)
+	}
+	if got, want := values(s.FindAll(at(50), at(60))), "b5-55=3 a50-60=2 "; got != want {
+		t.Errorf("find all: %s, want %s", got, want)
+	}
+	store := task.stores[h.Spec().Root]
+	if err := errors.Join(store.Seal(1, &flow.Effects{}), store.Done(1, -1)); err != nil {
+		t.Fatal(err)
+	}
+	s.Delete(k("a", 0, 10))
+	view := h.View(store)
+	if got, want := values(view.Find("a", at(0), at(90))), "a0-10=1 a50-60=2 "; got != want || view.Err() != nil {
+		t.Errorf("view: %s, want %s; %v", got, want, view.Err())
+	}
+	if got, want := values(view.FindAll(at(0), at(90))), "a0-10=1 b5-55=3 a50-60=2 "; got != want {
+		t.Errorf("view: %s, want %s", got, want)
+	}
+	if v, _, ok, err := view.Get(k("a", 0, 10)); !ok || *v != 1 || err != nil {
+		t.Errorf("view: %v %v %v", v, ok, err)
+	}
+	if s.Put(k("late", 0, 10), n(9)) == false {
+		t.Error("a session that has not expired was not kept")
+	}
+	s.Put(k("a", 2000, 2000), n(5))
+	if s.Put(k("late", 0, 1000), n(9)) {
+		t.Error("an expired session was kept")
 	}
 }

@@ -8,69 +8,46 @@ import (
 	"slices"
 )
 
-type windowReader[C, V any] = func(e *entry[start, C]) (v V, at int64, ok bool, err error)
+// query is which entries are asked for: those of some times, as they are now or as of the last Done, from the first to the
+// last or the other way round.
+type query struct {
+	from, to  int64
+	reverse   bool
+	committed bool
+}
 
-func (s *windowed[K, V, C]) Committed(k K, at int64) (v V, time int64, ok bool, err error) {
-	p, ref, err := s.find(k, at)
-	if err != nil || ref == 0 || s.expired(at, s.logs[0].seen) {
-		return v, 0, false, err
+// seenAs is the stream time that decides what has expired.
+func (s *panes[K, V, S, C]) seenAs(q query) int64 {
+	if q.committed {
+		return s.logs[0].seen
 	}
-	return s.asCommitted(p.at(ref))
+	return s.seen
 }
 
-func (s *windowed[K, V, C]) Fetch(k K, from, to int64, f func(start int64, v V, at int64) bool) error {
-	return s.fetch(k, from, to, s.seen, false, s.current, f)
-}
-
-func (s *windowed[K, V, C]) FetchReverse(k K, from, to int64, f func(start int64, v V, at int64) bool) error {
-	return s.fetch(k, from, to, s.seen, true, s.current, f)
-}
-
-func (s *windowed[K, V, C]) CommittedFetch(k K, from, to int64, f func(start int64, v V, at int64) bool) error {
-	return s.fetch(k, from, to, s.logs[0].seen, false, s.asCommitted, f)
-}
-
-func (s *windowed[K, V, C]) FetchAll(from, to int64, f func(k K, start int64, v V, at int64) bool) error {
-	return s.fetchAll(from, to, s.seen, false, s.current, f)
-}
-
-func (s *windowed[K, V, C]) FetchAllReverse(from, to int64, f func(k K, start int64, v V, at int64) bool) error {
-	return s.fetchAll(from, to, s.seen, true, s.current, f)
-}
-
-func (s *windowed[K, V, C]) Closing(from, to int64, f func(k K, start int64, v V, at int64) bool) error {
-	return s.fetchAll(from, to, s.seen, false, s.current, f)
-}
-
-func (s *windowed[K, V, C]) CommittedFetchAll(from, to int64, f func(k K, start int64, v V, at int64) bool) error {
-	return s.fetchAll(from, to, s.logs[0].seen, false, s.asCommitted, f)
-}
-
-// clamp leaves out what has expired.
-func (s *windowed[K, V, C]) clamp(from, seen int64) int64 {
-	if seen < 0 || s.retention == math.MaxInt64 {
-		return from
+func (s *panes[K, V, S, C]) read(q query, e *entry[S, C]) (v V, at int64, ok bool, err error) {
+	if q.committed {
+		return s.asCommitted(e)
 	}
-	return max(from, seen-s.retention+1)
+	return s.current(e)
 }
 
-// eachPane calls f for the panes that may hold starts between from and to. f may make panes.
-func (s *windowed[K, V, C]) eachPane(from, to int64, reverse bool, f func(p *pane[C]) (more bool, err error)) error {
-	if from > to {
+// eachPane calls f for the panes that may hold times between from and to. f may make panes.
+func (s *panes[K, V, S, C]) eachPane(q query, f func(p *pane[S, C]) (more bool, err error)) error {
+	if q.from > q.to {
 		return nil
 	}
-	first, last := s.segment(from), s.segment(to)
-	panes := s.panes[s.index(first):]
+	first, last := s.segment(q.from), s.segment(q.to)
+	all := s.all[s.index(first):]
 	if last < math.MaxInt64 {
-		panes = s.panes[s.index(first):s.index(last+1)]
+		all = s.all[s.index(first):s.index(last+1)]
 	}
-	if len(panes) > 1 {
-		panes = slices.Clone(panes)
-		if reverse {
-			slices.Reverse(panes)
+	if len(all) > 1 {
+		all = slices.Clone(all)
+		if q.reverse {
+			slices.Reverse(all)
 		}
 	}
-	for _, p := range panes {
+	for _, p := range all {
 		if more, err := f(p); !more || err != nil {
 			return err
 		}
@@ -78,9 +55,10 @@ func (s *windowed[K, V, C]) eachPane(from, to int64, reverse bool, f func(p *pan
 	return nil
 }
 
-func (s *windowed[K, V, C]) fetch(k K, from, to, seen int64, reverse bool, read windowReader[C, V], f func(int64, V, int64) bool) error {
-	from = s.clamp(from, seen)
-	return s.eachPane(from, to, reverse, func(p *pane[C]) (bool, error) {
+// fetch gives the entries of a key whose times are between from and to, by suffix. f may change the store.
+func (s *panes[K, V, S, C]) fetch(k K, q query, f func(sub S, v V, at int64) bool) error {
+	q.from = s.clamp(q.from, s.seenAs(q))
+	return s.eachPane(q, func(p *pane[S, C]) (bool, error) {
 		key, err := s.encode(k)
 		if err != nil {
 			return false, err
@@ -92,25 +70,25 @@ func (s *windowed[K, V, C]) fetch(k K, from, to, seen int64, reverse bool, read 
 		defer func() { s.refs = s.refs[:base] }()
 		for ref := p.head(&key); ref != 0; ref = p.at(ref).next {
 			e := p.at(ref)
-			if int64(e.sub) < from {
+			if e.sub.time() < q.from {
 				break
 			}
-			if int64(e.sub) <= to {
+			if e.sub.time() <= q.to {
 				e.bits |= hot
 				s.refs = append(s.refs, ref)
 			}
 		}
 		refs := s.refs[base:len(s.refs):len(s.refs)]
-		if !reverse { // a chain has the last one first
+		if !q.reverse { // a chain has the last one first
 			slices.Reverse(refs)
 		}
 		for _, ref := range refs {
 			e := p.at(ref)
-			v, at, ok, err := read(e)
+			v, at, ok, err := s.read(q, e)
 			if err != nil {
 				return false, s.reading(p.key(e), err)
 			}
-			if ok && !f(int64(e.sub), v, at) {
+			if ok && !f(e.sub, v, at) {
 				return false, nil
 			}
 		}
@@ -118,52 +96,53 @@ func (s *windowed[K, V, C]) fetch(k K, from, to, seen int64, reverse bool, read 
 	})
 }
 
-// row is a window in memory or, if ref is 0, as the tier has it.
-type row struct {
-	start int64
+// row is an entry in memory or, if ref is 0, as the tier has it.
+type row[S any] struct {
+	sub   S
 	ref   uint32
 	key   []byte
 	value []byte
 }
 
-// rows are a pane's windows that start between from and to, by start and key.
-func (s *windowed[K, V, C]) rows(p *pane[C], from, to int64) (rows []row, err error) {
+// rows are a pane's entries whose times are between from and to, by suffix and key.
+func (s *panes[K, V, S, C]) rows(p *pane[S, C], q query) (rows []row[S], err error) {
 	switch {
 	case p.tree != nil:
-		p.pivot.sub = start(from)
-		lead, _ := start(from).lead()
+		p.pivot.sub = (*new(S)).least(q.from)
+		lead, _ := p.pivot.sub.lead()
 		p.tree.AscendGreaterOrEqual(item{prefix: lead}, func(i item) bool {
 			e := p.at(i.ref)
-			if int64(e.sub) > to {
+			if e.sub.time() > q.to {
 				return false
 			}
-			rows = append(rows, row{start: int64(e.sub), ref: i.ref, key: p.key(e)})
+			rows = append(rows, row[S]{sub: e.sub, ref: i.ref, key: p.key(e)})
 			return true
 		})
 		if p.complete {
 			return rows, nil
 		}
-	case p.between(from, to):
+	case p.between(q.from, q.to):
 		for ref := uint32(1); ref <= p.top; ref++ {
-			if e := p.at(ref); e.bits&used != 0 && from <= int64(e.sub) && int64(e.sub) <= to {
-				rows = append(rows, row{start: int64(e.sub), ref: ref, key: p.key(e)})
+			if e := p.at(ref); e.bits&used != 0 && q.from <= e.sub.time() && e.sub.time() <= q.to {
+				rows = append(rows, row[S]{sub: e.sub, ref: ref, key: p.key(e)})
 			}
 		}
 	}
 	if !p.complete {
 		var bad error
-		err = s.env.Tier.Scan(appendSegment(nil, p.segment), appendSegment(nil, p.segment+1), func(key, value []byte) bool {
-			k, at, ok := start(0).split(key[8:])
+		r := s.below(p.tab)
+		err = s.env.Tier.Scan(r.from, r.to, func(key, value []byte) bool {
+			k, sub, ok := (*new(S)).split(key[8:])
 			if !ok || len(value) < 8 {
 				bad = s.reading(key, ErrDamaged)
 				return false
 			}
-			if int64(at) < from || to < int64(at) {
+			if sub.time() < q.from || q.to < sub.time() {
 				return true
 			}
 			look := s.searching(k)
 			if p.head(&look) == 0 { // else memory has all of the key
-				rows = append(rows, row{start: int64(at), key: slices.Clone(k), value: slices.Clone(value)})
+				rows = append(rows, row[S]{sub: sub, key: slices.Clone(k), value: slices.Clone(value)})
 			}
 			return true
 		})
@@ -171,26 +150,22 @@ func (s *windowed[K, V, C]) rows(p *pane[C], from, to int64) (rows []row, err er
 			err = bad
 		}
 		if err != nil {
-			return nil, s.wrap("reading windows from the tier", err)
+			return nil, s.wrap("reading from the tier", err)
 		}
 	}
-	slices.SortFunc(rows, func(a, b row) int {
-		if c := cmp.Compare(a.start, b.start); c != 0 {
-			return c
-		}
-		return bytes.Compare(a.key, b.key)
-	})
+	slices.SortFunc(rows, func(a, b row[S]) int { return cmp.Or(a.sub.compare(b.sub), bytes.Compare(a.key, b.key)) })
 	return rows, nil
 }
 
-func (s *windowed[K, V, C]) fetchAll(from, to, seen int64, reverse bool, read windowReader[C, V], f func(K, int64, V, int64) bool) error {
-	from = s.clamp(from, seen)
-	return s.eachPane(from, to, reverse, func(p *pane[C]) (bool, error) {
-		rows, err := s.rows(p, from, to)
+// fetchAll gives the entries of all keys whose times are between from and to, by suffix and key.
+func (s *panes[K, V, S, C]) fetchAll(q query, f func(k K, sub S, v V, at int64) bool) error {
+	q.from = s.clamp(q.from, s.seenAs(q))
+	return s.eachPane(q, func(p *pane[S, C]) (bool, error) {
+		rows, err := s.rows(p, q)
 		if err != nil {
 			return false, err
 		}
-		if reverse {
+		if q.reverse {
 			slices.Reverse(rows)
 		}
 		for _, r := range rows {
@@ -198,7 +173,7 @@ func (s *windowed[K, V, C]) fetchAll(from, to, seen int64, reverse bool, read wi
 			var at int64
 			ok := true
 			if r.ref != 0 {
-				v, at, ok, err = read(p.at(r.ref))
+				v, at, ok, err = s.read(q, p.at(r.ref))
 			} else {
 				at = int64(binary.BigEndian.Uint64(r.value))
 				v, err = s.rep.decode(r.value[8:])
@@ -213,7 +188,7 @@ func (s *windowed[K, V, C]) fetchAll(from, to, seen int64, reverse bool, read wi
 			if err != nil {
 				return false, s.reading(r.key, err)
 			}
-			if !f(k, r.start, v, at) {
+			if !f(k, r.sub, v, at) {
 				return false, nil
 			}
 		}

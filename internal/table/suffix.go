@@ -3,6 +3,7 @@ package table
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 )
 
 // suffix is what follows the record key in a store's key, on the changelog and in the tier. Entries of one record key
@@ -26,11 +27,23 @@ func (none) lead() (uint64, bool)                { return 0, false }
 func (none) append(dst []byte) []byte            { return dst }
 func (none) split(b []byte) ([]byte, none, bool) { return b, none{}, true }
 
+// timed is a suffix that begins with a time, by which entries are cut into panes and expire.
+type timed[S any] interface {
+	suffix[S]
+	time() int64
+	// least is the first suffix of a time.
+	least(at int64) S
+}
+
+func leadOf(at int64) (uint64, bool) { return uint64(at) ^ 1<<63, true }
+
 // start is that of a window: 8 bytes, then a sequence number of 4, which is 0 where there are no duplicates.
 type start int64
 
 func (s start) compare(o start) int  { return cmp.Compare(s, o) }
-func (s start) lead() (uint64, bool) { return uint64(s) ^ 1<<63, true }
+func (s start) lead() (uint64, bool) { return leadOf(int64(s)) }
+func (s start) time() int64          { return int64(s) }
+func (start) least(at int64) start   { return start(at) }
 
 func (s start) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s))
@@ -43,4 +56,51 @@ func (start) split(b []byte) ([]byte, start, bool) {
 		return nil, 0, false
 	}
 	return b[:n], start(binary.BigEndian.Uint64(b[n:])), true
+}
+
+// session is where one ends and starts, in this order, 8 bytes each.
+type session struct{ end, start int64 }
+
+func (s session) compare(o session) int {
+	return cmp.Or(cmp.Compare(s.end, o.end), cmp.Compare(s.start, o.start))
+}
+func (s session) lead() (uint64, bool) { return leadOf(s.end) }
+func (s session) time() int64          { return s.end }
+func (session) least(at int64) session { return session{at, math.MinInt64} }
+
+func (s session) append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(s.end))
+	return binary.BigEndian.AppendUint64(dst, uint64(s.start))
+}
+
+func (session) split(b []byte) ([]byte, session, bool) {
+	n := len(b) - 16
+	if n < 0 {
+		return nil, session{}, false
+	}
+	return b[:n], session{int64(binary.BigEndian.Uint64(b[n:])), int64(binary.BigEndian.Uint64(b[n+8:]))}, true
+}
+
+// nth is the time of a record and its number among all that were put into the store, 8 and 4 bytes: a window store's key
+// that retains duplicates.
+type nth struct {
+	at int64
+	n  uint32
+}
+
+func (s nth) compare(o nth) int    { return cmp.Or(cmp.Compare(s.at, o.at), cmp.Compare(s.n, o.n)) }
+func (s nth) lead() (uint64, bool) { return leadOf(s.at) }
+func (s nth) time() int64          { return s.at }
+func (nth) least(at int64) nth     { return nth{at: at} }
+
+func (s nth) append(dst []byte) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(dst, uint64(s.at)), s.n)
+}
+
+func (nth) split(b []byte) ([]byte, nth, bool) {
+	n := len(b) - 12
+	if n < 0 {
+		return nil, nth{}, false
+	}
+	return b[:n], nth{int64(binary.BigEndian.Uint64(b[n:])), binary.BigEndian.Uint32(b[n+8:])}, true
 }
