@@ -1,6 +1,8 @@
 package moldau
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -78,37 +80,6 @@ func (p place[K]) partitions() ([]int32, error) {
 	return here, nil
 }
 
-// gather visits partitions one after another and gives what f finds in each. A task is held up while it is visited, not
-// while what was found is looked at.
-func gather[K, E any](ctx context.Context, p place[K], f func(s flow.Store, found func(E) bool) error) iter.Seq2[E, error] {
-	return func(yield func(E, error) bool) {
-		var none E
-		partitions, err := p.partitions()
-		if err != nil {
-			yield(none, err)
-			return
-		}
-		for _, i := range partitions {
-			var all []E
-			err := p.visit(ctx, i, func(s flow.Store) error {
-				return f(s, func(e E) bool { all = append(all, e); return ctx.Err() == nil })
-			})
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil {
-				yield(none, err)
-				return
-			}
-			for _, e := range all {
-				if !yield(e, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // Owner says where a key lies: nil if in this process, else a *NotHere with the address of the process that has it.
 func (p place[K]) Owner(k K) error {
 	i, err := p.partition(k)
@@ -119,12 +90,23 @@ func (p place[K]) Owner(k K) error {
 }
 
 // KeyValueReader reads a key-value store, or a global table, as of the last commits.
-type KeyValueReader[K, V any] struct{ place[K] }
+type KeyValueReader[K, V any] struct {
+	place[K]
+	slice int // how many entries a task is held up for; 0: all
+}
 
 // KeyValue reads the store of a handle. Keys are looked for where Kafka's default partitioner puts them.
 func (a *App) KeyValue[K, V any](h state.KeyValue[K, V]) KeyValueReader[K, V] {
-	return KeyValueReader[K, V]{place[K]{app: a, store: h.Spec().Name, keys: h.Keys(), only: -1}}
+	r := KeyValueReader[K, V]{place: place[K]{app: a, store: h.Spec().Name, keys: h.Keys(), only: -1}}
+	if h.Spec().Ordered {
+		r.slice = sliceSize
+	}
+	return r
 }
+
+// sliceSize is how many entries of an ordered store are read between two steps of its task. Without an order every slice
+// would have to sort the whole store, so there is only one.
+const sliceSize = 1000
 
 // By is a reader for entries whose partition was chosen by another key than their own, given by its bytes: that of the
 // records that a processor made them from.
@@ -147,7 +129,8 @@ func (r KeyValueReader[K, V]) Get(ctx context.Context, k K) (v V, ok bool, err e
 }
 
 // Range gives the entries from from to to, both included, that this process holds: by partition, then in the order of the keys'
-// serialized bytes. An error ends it. A task stands still while its keys are gathered.
+// serialized bytes. An error ends it. A task stands still while its entries are gathered: all at once, or, of a store that is
+// Ordered, slice by slice.
 func (r KeyValueReader[K, V]) Range(ctx context.Context, from, to K) iter.Seq2[Entry[K, V], error] {
 	return r.each(ctx, &from, &to)
 }
@@ -158,11 +141,59 @@ func (r KeyValueReader[K, V]) All(ctx context.Context) iter.Seq2[Entry[K, V], er
 }
 
 func (r KeyValueReader[K, V]) each(ctx context.Context, from, to *K) iter.Seq2[Entry[K, V], error] {
-	return gather(ctx, r.place, func(s flow.Store, found func(Entry[K, V]) bool) error {
-		return s.(*table.KV[K, V]).CommittedRange(from, to, func(k K, v V, at int64) bool {
-			return found(Entry[K, V]{k, v, time.UnixMilli(at).UTC()})
+	return func(yield func(Entry[K, V], error) bool) {
+		partitions, err := r.partitions()
+		if err != nil {
+			yield(Entry[K, V]{}, err)
+			return
+		}
+		for _, i := range partitions {
+			for at, after := from, false; ; after = true {
+				entries, more, err := r.read(ctx, i, at, to, after)
+				if err != nil {
+					yield(Entry[K, V]{}, err)
+					return
+				}
+				for _, e := range entries {
+					if !yield(e, nil) {
+						return
+					}
+				}
+				if !more {
+					break
+				}
+				at = &entries[len(entries)-1].Key
+			}
+		}
+	}
+}
+
+// read gives a slice of a partition that begins at from, or after it; more says whether there are others behind.
+func (r KeyValueReader[K, V]) read(ctx context.Context, partition int32, from, to *K, after bool) (entries []Entry[K, V], more bool, err error) {
+	var last []byte
+	if after {
+		if last, err = r.keys.Encode(nil, *from); err != nil {
+			return nil, false, err
+		}
+	}
+	err = r.visit(ctx, partition, func(s flow.Store) error {
+		var encoding error
+		err := s.(*table.KV[K, V]).CommittedRange(from, to, func(k K, v V, at int64) bool {
+			if after && len(entries) == 0 {
+				var key []byte
+				if key, encoding = r.keys.Encode(nil, k); encoding != nil || bytes.Equal(key, last) {
+					return encoding == nil
+				}
+			}
+			if more = r.slice > 0 && len(entries) == r.slice; more {
+				return false
+			}
+			entries = append(entries, Entry[K, V]{k, v, time.UnixMilli(at).UTC()})
+			return ctx.Err() == nil
 		})
+		return cmp.Or(err, encoding, ctx.Err())
 	})
+	return entries, more, err
 }
 
 // WindowReader reads a window store as of the last commits.
@@ -212,14 +243,35 @@ func (r WindowReader[K, V]) FetchAll(ctx context.Context, from, to time.Time) it
 	return r.gather(ctx, func(w *state.WindowView[K, V]) iter.Seq2[window.Key[K], V] { return w.FetchAll(from, to) })
 }
 
+// gather visits partitions one after another and gives what fetch finds in each. A task is held up while it is visited, not
+// while what was found is looked at.
 func (r WindowReader[K, V]) gather(ctx context.Context, fetch func(*state.WindowView[K, V]) iter.Seq2[window.Key[K], V]) iter.Seq2[Entry[window.Key[K], V], error] {
-	return gather(ctx, r.place, func(s flow.Store, found func(Entry[window.Key[K], V]) bool) error {
-		view := r.view(s)
-		for k, v := range fetch(view) {
-			if !found(Entry[window.Key[K], V]{Key: k, Value: v}) {
-				break
+	return func(yield func(Entry[window.Key[K], V], error) bool) {
+		partitions, err := r.partitions()
+		if err != nil {
+			yield(Entry[window.Key[K], V]{}, err)
+			return
+		}
+		for _, i := range partitions {
+			var all []Entry[window.Key[K], V]
+			err := r.visit(ctx, i, func(s flow.Store) error {
+				view := r.view(s)
+				for k, v := range fetch(view) {
+					if all = append(all, Entry[window.Key[K], V]{Key: k, Value: v}); ctx.Err() != nil {
+						break
+					}
+				}
+				return cmp.Or(view.Err(), ctx.Err())
+			})
+			if err != nil {
+				yield(Entry[window.Key[K], V]{}, err)
+				return
+			}
+			for _, e := range all {
+				if !yield(e, nil) {
+					return
+				}
 			}
 		}
-		return view.Err()
-	})
+	}
 }

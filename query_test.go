@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"github.com/moldau/moldau"
 	"github.com/moldau/moldau/serde"
 	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/window"
 )
 
 func TestQueries(t *testing.T) {
@@ -65,6 +68,95 @@ func TestQueries(t *testing.T) {
 	}
 	if _, _, err := counts.Get(context.Background(), "be"); !errors.Is(err, moldau.ErrNotHere) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestSlices(t *testing.T) {
+	ordered := state.NewKeyValue("ordered", serde.String, serde.Int64).Ordered()
+	app := start(t, "slices", build(t, func(b *stream.Builder) {
+		b.Stream(Lines).GroupBy(ByWord, func(_ []byte, line string) string { return line }).Count(ordered)
+	}), moldau.Config{StateDir: t.TempDir()})
+	var lines []string
+	for i := range 5000 {
+		lines = append(lines, fmt.Sprintf("line%05d", i))
+	}
+	write(t, app.App, "lines", lines...)
+	all := func(seq iter.Seq2[moldau.Entry[string, int64], error]) (keys []string) {
+		for e, err := range seq {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, e.Key)
+		}
+		return keys
+	}
+	r := app.KeyValue(ordered)
+	eventually(t, "all are there", func() bool { return len(all(r.All(t.Context()))) == 5000 })
+	got := all(r.All(t.Context()))
+	slices.Sort(got)
+	if !slices.Equal(got, lines) {
+		t.Error("the slices do not make up the whole")
+	}
+	got = all(r.Range(t.Context(), "line01000", "line03999"))
+	slices.Sort(got)
+	if !slices.Equal(got, lines[1000:4000]) {
+		t.Errorf("a range of 3000 gave %d", len(got))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range r.All(ctx) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+	}
+}
+
+func TestWindowQueries(t *testing.T) {
+	hours := state.NewWindow("hours", serde.String, serde.Int64).Size(time.Hour)
+	app := start(t, "windows", build(t, func(b *stream.Builder) {
+		b.Stream(Lines).GroupBy(ByWord, func(_ []byte, line string) string { return line }).
+			WindowedBy(window.Tumbling(time.Hour)).Count(hours)
+	}), moldau.Config{StateDir: t.TempDir()})
+	write(t, app.App, "lines", "a", "b", "a")
+	now := time.Now()
+	from, to := now.Add(-2*time.Hour), now.Add(time.Hour)
+	r := app.Window(hours)
+	var got []moldau.Entry[window.Key[string], int64]
+	list := func(seq iter.Seq2[moldau.Entry[window.Key[string], int64], error]) (n int64) {
+		got = nil
+		for e, err := range seq {
+			if errors.Is(err, moldau.ErrNotHere) {
+				return -1 // its task does not run yet
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e)
+			n += e.Value
+		}
+		return n
+	}
+	eventually(t, "a is counted", func() bool { return list(r.Fetch(t.Context(), "a", from, to)) == 2 })
+	if k := got[0].Key; k.Key != "a" || k.End.Sub(k.Start) != time.Hour || k.Start.After(now) {
+		t.Errorf("the window is %v", k)
+	}
+	if n, ok, err := r.Get(t.Context(), "a", got[0].Key.Start); !ok || n == 0 || err != nil {
+		t.Errorf("Get: %d, %v, %v", n, ok, err)
+	}
+	eventually(t, "all are counted", func() bool { return list(r.FetchAll(t.Context(), from, to)) == 3 })
+	if n := list(r.Fetch(t.Context(), "a", from.Add(-24*time.Hour), from)); n != 0 {
+		t.Errorf("yesterday: %d", n)
+	}
+	// The partition may be said, or be that of another key.
+	i := stream.Partition([]byte("a"), 2)
+	if n := list(r.In(i).Fetch(t.Context(), "a", from, to)); n != 2 {
+		t.Errorf("in partition %d: %d", i, n)
+	}
+	if n := list(r.In(1-i).Fetch(t.Context(), "a", from, to)); n != 0 {
+		t.Errorf("in the other one: %d", n)
+	}
+	if n := list(r.By([]byte("a")).Fetch(t.Context(), "a", from, to)); n != 2 {
+		t.Errorf("by its own key: %d", n)
 	}
 }
 
