@@ -24,6 +24,9 @@ func TestVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(vectors) == 0 {
+		t.Fatalf("no vectors in %s", dir)
+	}
 	type score struct{ vectors, differing, unsupported int }
 	scores := map[string]*score{}
 	reasons := map[string]int{}

@@ -177,6 +177,11 @@ func (in *interpreter) apply(step Step) any {
 		return in.streamGlobalJoin(step)
 	case "process", "processValues":
 		return in.process(step)
+	case "processRoute":
+		return in.processRoute(step)
+	case "stateStore":
+		in.shared[step.text("store")] = in.processorStore(step)
+		return nil
 	}
 	panic(unsupported(op))
 }

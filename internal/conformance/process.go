@@ -16,18 +16,22 @@ type (
 	scope   = stream.Scope[text, text]
 )
 
-// processor is any of the vocabulary with a key-value store, or with none.
+// processor is any of the vocabulary, with its store.
 type processor struct {
-	step Step
-	h    kv
-	kv   *state.KV[text, text]
-	do   func(p *processor, c *context, r record)
-	call int64
+	step    Step
+	h       state.Handle
+	kv      *state.KV[text, text]
+	windows *state.WindowStore[text, text]
+	do      func(p *processor, c *context, r record)
+	call    int64
 }
 
 func (p *processor) Init(s *scope) error {
-	if p.step.has("store") {
-		p.kv = p.h.Open(s)
+	switch h := p.h.(type) {
+	case kv:
+		p.kv = h.Open(s)
+	case state.Window[text, text]:
+		p.windows = h.Open(s)
 	}
 	if p.step.text("processor") == "punctuate" {
 		every := s.EveryStreamTime
@@ -96,6 +100,30 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 		c.Forward(r.With(limit(str(r.Value) + "+" + str(p.get(r.Key)))))
 	},
 	"punctuate": func(p *processor, c *context, r record) { p.kv.Put(r.Key, r.Value) },
+	"windowSum": func(p *processor, c *context, r record) {
+		size := p.step.duration("sizeMs")
+		at := r.Time.UnixMilli()
+		start := time.UnixMilli(at - at%size.Milliseconds())
+		old, _ := p.windows.Get(r.Key, start)
+		sum := dec(num(old) + num(r.Value))
+		p.windows.Put(r.Key, sum, start)
+		c.Forward(r.With(sum))
+	},
+	"windowNear": func(p *processor, c *context, r record) {
+		p.windows.Put(r.Key, r.Value, r.Time)
+		var b strings.Builder
+		from, to := p.near(r)
+		for k, v := range p.windows.Fetch(r.Key, from, to) {
+			fmt.Fprintf(&b, "%d=%s;", k.Start.UnixMilli(), str(v))
+		}
+		c.Forward(r.With(limit(b.String())))
+	},
+}
+
+// near is the time around a record.
+func (p *processor) near(r record) (from, to time.Time) {
+	at, near := r.Time.UnixMilli(), p.step.number("nearMs")
+	return time.UnixMilli(max(0, at-near)), time.UnixMilli(at + near)
 }
 
 func shift(step Step) func(c *context, r record) error {
@@ -132,21 +160,45 @@ func (in *interpreter) process(step Step) any {
 }
 
 // processorStore is the store that a step declares or names.
-func (in *interpreter) processorStore(step Step) kv {
-	if kind := step.text("storeKind"); kind != "keyValue" {
+func (in *interpreter) processorStore(step Step) state.Handle {
+	name := step.text("store")
+	if !step.has("storeKind") {
+		if h := in.shared[name]; h != nil {
+			return h
+		}
+		panic(unsupported("the global store of a processor"))
+	}
+	switch kind := step.text("storeKind"); kind {
+	case "keyValue":
+		return state.NewKeyValue(name, nullable, nullable)
+	case "window":
+		return state.NewWindow(name, nullable, nullable).Retention(step.duration("retentionMs")).Size(step.duration("sizeMs"))
+	default:
 		panic(unsupported("processor store " + kind))
 	}
-	return state.NewKeyValue(step.text("store"), nullable, nullable)
+}
+
+// processRoute is a stream of its own for each of the two children.
+func (in *interpreter) processRoute(step Step) any {
+	from := in.stream(step, 0).ProcessFunc(func(c *context, r record) error {
+		c.Forward(r)
+		return nil
+	})
+	for i, id := range step.texts("children") {
+		in.objects[id] = from.Filter(func(_, v text) bool { return v == nil || odd(v) == (i == 1) })
+		in.rekeyed[id] = true
+	}
+	return nil
 }
 
 type valueProcessor struct {
-	h  *kv
+	h  state.Handle
 	kv *state.KV[text, text]
 }
 
 func (p *valueProcessor) Init(s *stream.ValueScope) error {
-	if p.h != nil {
-		p.kv = p.h.Open(s)
+	if h, ok := p.h.(kv); ok {
+		p.kv = h.Open(s)
 	}
 	return nil
 }
@@ -174,5 +226,5 @@ func (in *interpreter) processValues(from streamOf, step Step) any {
 		return from.ProcessValues(func() stream.ValueProcessor[text, text, text] { return &valueProcessor{} })
 	}
 	h := in.processorStore(step)
-	return from.ProcessValues(func() stream.ValueProcessor[text, text, text] { return &valueProcessor{h: &h} }, h)
+	return from.ProcessValues(func() stream.ValueProcessor[text, text, text] { return &valueProcessor{h: h} }, h)
 }
