@@ -25,7 +25,7 @@ func runLoop(ctx context.Context, args []string) error {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(o.broker), kgo.ConsumerGroup(o.app), kgo.ConsumeTopics(o.in), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DefaultProduceTopic(o.out), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
-		kgo.WithPools(&recordPool{}), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(), kgo.DisableAutoCommit(),
+		kgo.WithPools(&recordPool{}), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableAutoCommit(),
 	}
 	l := &loop{job: o, counts: map[string]*entry{}}
 	begin := func() error { return nil }

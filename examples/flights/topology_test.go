@@ -183,4 +183,16 @@ func TestATopologyOfTwoParts(t *testing.T) {
 	if len(built.Subs) != 2 || len(built.Globals) != 1 {
 		t.Errorf("%d sub-topologies, %d global tables; want 2 and 1", len(built.Subs), len(built.Globals))
 	}
+	for _, sub := range built.Subs {
+		for _, s := range sub.Stores {
+			if !strings.Contains(s.Spec.At, "topology.go:") {
+				t.Errorf("store %s is declared at %s", s.Spec.Name, s.Spec.At)
+			}
+		}
+	}
+	for _, topic := range built.Topics { // messages about a topic name the line that declares it
+		if !strings.Contains(topic.At, "topology.go:") {
+			t.Errorf("topic %s is declared at %s", topic.Name, topic.At)
+		}
+	}
 }

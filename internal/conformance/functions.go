@@ -285,18 +285,6 @@ func aggregator(spec string) func(k, v, g text) text {
 	panic(unsupported("aggregator " + spec))
 }
 
-func merger(spec string) func(k, a, b text) text {
-	switch spec {
-	case "concat":
-		return func(_, a, b text) text { return limit(str(a) + "|" + str(b)) }
-	case "sum":
-		return func(_, a, b text) text { return dec(num(a) + num(b)) }
-	case "right":
-		return func(_, _, b text) text { return b }
-	}
-	panic(unsupported("merger " + spec))
-}
-
 func joiner(spec string) func(k, l, r text) text {
 	switch spec {
 	case "pair":
@@ -318,38 +306,6 @@ func joiner(spec string) func(k, l, r text) text {
 		}
 	}
 	panic(unsupported("joiner " + spec))
-}
-
-func foreignKey(spec string) func(k, v text) text {
-	name, _, n := call(spec)
-	switch name {
-	case "prefix":
-		return func(_, v text) text {
-			if v == nil || !strings.Contains(*v, ":") {
-				return nil
-			}
-			before, _, _ := strings.Cut(*v, ":")
-			return s(before)
-		}
-	case "mod":
-		return func(_, v text) text { return mod(num(v), n) }
-	case "nullIfOdd":
-		return func(_, v text) text {
-			if odd(v) {
-				return nil
-			}
-			return mod(num(v), n)
-		}
-	case "keyMod":
-		return func(k, v text) text {
-			var last int64
-			if *k != "" {
-				last = int64((*k)[len(*k)-1])
-			}
-			return mod(num(v)+last, n)
-		}
-	}
-	panic(unsupported("foreign key extractor " + spec))
 }
 
 func topicOf(spec string) func(v text) string {

@@ -80,27 +80,3 @@ func (session) split(b []byte) ([]byte, session, bool) {
 	}
 	return b[:n], session{int64(binary.BigEndian.Uint64(b[n:])), int64(binary.BigEndian.Uint64(b[n+8:]))}, true
 }
-
-// nth is the time of a record and its number among all that were put into the store, 8 and 4 bytes: a window store's key
-// that retains duplicates.
-type nth struct {
-	at int64
-	n  uint32
-}
-
-func (s nth) compare(o nth) int    { return cmp.Or(cmp.Compare(s.at, o.at), cmp.Compare(s.n, o.n)) }
-func (s nth) lead() (uint64, bool) { return leadOf(s.at) }
-func (s nth) time() int64          { return s.at }
-func (nth) least(at int64) nth     { return nth{at: at} }
-
-func (s nth) append(dst []byte) []byte {
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(dst, uint64(s.at)), s.n)
-}
-
-func (nth) split(b []byte) ([]byte, nth, bool) {
-	n := len(b) - 12
-	if n < 0 {
-		return nil, nth{}, false
-	}
-	return b[:n], nth{int64(binary.BigEndian.Uint64(b[n:])), binary.BigEndian.Uint32(b[n+8:])}, true
-}
