@@ -11,7 +11,8 @@ import (
 	"github.com/moldau/moldau/window"
 )
 
-// topicRoot is a handle's identity: copies of a handle share it.
+// topicRoot is a handle's identity: copies of a handle share it. The functions that make one are not inlined: the compiler
+// would copy them into the initialisation of a package variable and forget the author's line.
 type topicRoot struct{ at string }
 
 // Topic is a handle of a topic that the application reads or writes and that belongs to the outside: a name, and how keys
@@ -30,17 +31,23 @@ type Topic[K, V any] struct {
 }
 
 // NewTopic declares a topic. A record is written to the partition that Kafka's default partitioner gives its key.
+//
+//go:noinline
 func NewTopic[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) Topic[K, V] {
 	return Topic[K, V]{root: &topicRoot{where()}, name: name, key: key, value: value}
 }
 
 // NewWindowedTopic declares a topic whose keys are those of time windows of the given size, in Kafka Streams'
 // TimeWindowed format: the inner key, then the start. It is partitioned by the inner key.
+//
+//go:noinline
 func NewWindowedTopic[K, V any](name string, key serde.Serde[K], value serde.Serde[V], size time.Duration) Topic[window.Key[K], V] {
 	return Topic[window.Key[K], V]{root: &topicRoot{where()}, name: name, key: window.TimeKey(key, size), value: value, tail: 8}
 }
 
 // NewSessionTopic is NewWindowedTopic for keys of session windows: the inner key, then end and start.
+//
+//go:noinline
 func NewSessionTopic[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) Topic[window.Key[K], V] {
 	return Topic[window.Key[K], V]{root: &topicRoot{where()}, name: name, key: window.SessionKey(key), value: value, tail: 16}
 }
@@ -103,6 +110,8 @@ type Repartition[K, V any] struct {
 }
 
 // NewRepartition declares a repartition topic.
+//
+//go:noinline
 func NewRepartition[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) Repartition[K, V] {
 	return Repartition[K, V]{root: &topicRoot{where()}, name: name, key: key, value: value}
 }
