@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -106,44 +105,45 @@ func (b *Broker) newTopic(qt kmsg.CreateTopicsRequestTopic) (newTopic, *refusal)
 
 func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
 	resp := response[*kmsg.DeleteTopicsResponse](q)
-	var last *future
-	drop := func(name *string, id [16]byte) {
+	fail := func(rt *kmsg.DeleteTopicsResponseTopic, no *refusal) {
+		rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
+	}
+	var ids [][16]byte
+	look := func(name *string, id [16]byte) {
 		rt := kmsg.NewDeleteTopicsResponseTopic()
 		rt.Topic, rt.TopicID = name, id
-		t := b.catalog.topicByID(id)
+		t, unknown := b.catalog.topicByID(id), kerr.UnknownTopicID
 		if name != nil {
-			t = b.catalog.topic(*name)
+			t, unknown = b.catalog.topic(*name), kerr.UnknownTopicOrPartition
 		}
 		switch {
-		case t == nil && name == nil:
-			rt.ErrorCode = kerr.UnknownTopicID.Code
 		case t == nil:
-			rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			fail(&rt, refuse(unknown, "topic %s does not exist", topicText(name, id)))
 		case t.internal():
-			rt.Topic, rt.TopicID, rt.ErrorCode = &t.name, t.id, kerr.InvalidRequest.Code
-			rt.ErrorMessage = ptr("topic " + t.name + " is internal and cannot be deleted")
+			fail(&rt, refuse(kerr.InvalidRequest, "topic %s is internal and cannot be deleted", t.name))
 		default:
 			rt.Topic, rt.TopicID = &t.name, t.id
-			if no := b.catalog.remove(t.id); no != nil {
-				rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
-			}
-			// The offsets that groups have committed in it go with it.
-			if f := b.groups.topicDeleted(t); f != nil {
-				last = f
-			}
-		}
-		if rt.ErrorCode != 0 && rt.ErrorMessage == nil {
-			rt.ErrorMessage = ptr(fmt.Sprintf("topic %s does not exist", topicText(name, id)))
+			ids = append(ids, t.id)
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
 	for _, name := range q.TopicNames {
-		drop(&name, [16]byte{})
+		look(&name, [16]byte{})
 	}
 	for _, t := range q.Topics {
-		drop(t.Topic, t.TopicID)
+		look(t.Topic, t.TopicID)
 	}
-	return after(last, resp)
+	gone, no := b.catalog.remove(ids)
+	if no != nil {
+		for i := range resp.Topics {
+			if resp.Topics[i].ErrorCode == 0 {
+				fail(&resp.Topics[i], no)
+			}
+		}
+		return answer(resp)
+	}
+	// The offsets that groups have committed in them go with them.
+	return after(b.groups.topicsDeleted(gone), resp)
 }
 
 func topicText(name *string, id [16]byte) string {

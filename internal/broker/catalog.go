@@ -138,17 +138,15 @@ func (c *catalog) record(t *topic) log.Put {
 	return log.Put{Kind: kindTopic, Key: t.name, Value: b}
 }
 
-// change takes old out of the catalog (nil: nothing) and puts new ones in, once that is durable.
-func (c *catalog) change(old *topic, news ...*topic) *refusal {
+// change takes old topics out of the catalog and puts new ones in, once that is durable.
+func (c *catalog) change(olds, news []*topic) *refusal {
 	cur := c.current.Load()
 	next := &topics{version: cur.version + 1, byName: maps.Clone(cur.byName), byID: maps.Clone(cur.byID)}
 	var w log.Write
-	if old != nil {
-		delete(next.byName, old.name)
-		delete(next.byID, old.id)
-		if len(news) == 0 {
-			w.Puts = append(w.Puts, log.Put{Kind: kindTopic, Key: old.name})
-		}
+	for _, t := range olds {
+		delete(next.byName, t.name)
+		delete(next.byID, t.id)
+		w.Puts = append(w.Puts, log.Put{Kind: kindTopic, Key: t.name})
 	}
 	for _, t := range news {
 		next.byName[t.name], next.byID[t.id] = t, t
@@ -294,7 +292,7 @@ func (c *catalog) create(news []newTopic, validateOnly bool) ([]*topic, []*refus
 	if len(made) == 0 {
 		return ts, no
 	}
-	if failed := c.change(nil, made...); failed != nil {
+	if failed := c.change(nil, made); failed != nil {
 		for i := range no {
 			if no[i] == nil {
 				no[i] = failed
@@ -304,12 +302,15 @@ func (c *catalog) create(news []newTopic, validateOnly bool) ([]*topic, []*refus
 	return ts, no
 }
 
-// drop deletes the partitions of a topic that is no longer in the catalog. A crash in between leaves remains that the
+// drop deletes the partitions of topics that are no longer in the catalog. A crash in between leaves remains that the
 // next start clears away.
-func (c *catalog) drop(t *topic) error {
+func (c *catalog) drop(ts []*topic) error {
 	var g errgroup.Group
-	for p := range t.partitions {
-		g.Go(func() error { return c.log.DeletePartition(log.PartitionID{Topic: t.id, Partition: int32(p)}) })
+	g.SetLimit(256)
+	for _, t := range ts {
+		for p := range t.partitions {
+			g.Go(func() error { return c.log.DeletePartition(log.PartitionID{Topic: t.id, Partition: int32(p)}) })
+		}
 	}
 	return g.Wait()
 }
@@ -341,7 +342,7 @@ func (c *catalog) update(id [16]byte, edit func(t *topic) *refusal) *refusal {
 	if no := edit(t); no != nil {
 		return no
 	}
-	if no := c.change(old, t); no != nil {
+	if no := c.change([]*topic{old}, []*topic{t}); no != nil {
 		return no
 	}
 	cfg := logConfig(t.settings)
@@ -361,19 +362,24 @@ func (c *catalog) grow(id [16]byte, partitions int32) *refusal {
 	})
 }
 
-// remove deletes a topic.
-func (c *catalog) remove(id [16]byte) *refusal {
+// remove deletes topics, in one write. Those that are gone already are left out of what it returns.
+func (c *catalog) remove(ids [][16]byte) ([]*topic, *refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.current.Load().byID[id]
-	if old == nil {
-		return refuse(kerr.UnknownTopicOrPartition, "the topic was deleted")
+	var olds []*topic
+	for _, id := range ids {
+		if t := c.current.Load().byID[id]; t != nil {
+			olds = append(olds, t)
+		}
 	}
-	if no := c.change(old); no != nil {
-		return no
+	if len(olds) == 0 {
+		return nil, nil
 	}
-	if err := c.drop(old); err != nil {
-		return refuse(kerr.KafkaStorageError, "%v", err)
+	if no := c.change(olds, nil); no != nil {
+		return nil, no
 	}
-	return nil
+	if err := c.drop(olds); err != nil {
+		return nil, refuse(kerr.KafkaStorageError, "%v", err)
+	}
+	return olds, nil
 }

@@ -80,9 +80,9 @@ func answer(resp kmsg.Response) reply { return reply{resp: resp} }
 
 func (b *Broker) serve(nc net.Conn, local bool) {
 	ctx, cancel := context.WithCancel(b.ctx)
-	c := &conn{b: b, nc: nc, local: local, host: "/", ctx: ctx, cancel: cancel, queue: make(chan pending, maxInFlight)}
+	c := &conn{b: b, nc: nc, local: local, host: "/in-process", ctx: ctx, cancel: cancel, queue: make(chan pending, maxInFlight)}
 	if host, _, err := net.SplitHostPort(nc.RemoteAddr().String()); err == nil {
-		c.host += host
+		c.host = "/" + host
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()

@@ -362,12 +362,16 @@ func (c *groups) endTransaction(ending *txn.Ending) (locked []*consumers, puts [
 	return locked, puts
 }
 
-// topicDeleted forgets the offsets of a topic. It returns the last write, nil if there was nothing to forget.
-func (c *groups) topicDeleted(t *topic) *future {
+// topicsDeleted forgets the offsets of topics. It returns the last write, nil if there was nothing to forget.
+func (c *groups) topicsDeleted(ts []*topic) *future {
+	names := map[string]bool{}
+	for _, t := range ts {
+		names[t.name] = true
+	}
 	var last *future
 	for _, g := range c.all() {
 		g.mu.Lock()
-		if f := c.deleteOffsets(g, func(tp group.TopicPartition) bool { return tp.Topic == t.name }); f != nil {
+		if f := c.deleteOffsets(g, func(tp group.TopicPartition) bool { return names[tp.Topic] }); f != nil {
 			last = f
 		}
 		g.mu.Unlock()
