@@ -247,13 +247,16 @@ func TestKilledApplication(t *testing.T) {
 	}
 }
 
-// TestTheAuditSeesDoubling shows that the check above notices what it is there for.
+// TestTheAuditSeesDoubling shows that the check above notices what it is there for. Whether a kill lands between output and
+// commit is luck, so there are several tries.
 func TestTheAuditSeesDoubling(t *testing.T) {
-	if wrong := killed(t, "at-least-once"); len(wrong) == 0 {
-		t.Error("an application that was killed at least once counted nothing twice")
-	} else {
-		t.Logf("%d things are wrong, such as: %s", len(wrong), wrong[0])
+	for range 6 {
+		if wrong := killed(t, "at-least-once"); len(wrong) > 0 {
+			t.Logf("%d things are wrong, such as: %s", len(wrong), wrong[0])
+			return
+		}
 	}
+	t.Error("an application that was killed at least once counted nothing twice")
 }
 
 func killed(t *testing.T, guarantee string) (wrong []string) {
