@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/cluster"
@@ -268,7 +269,11 @@ func (n *Node) Query(ctx context.Context, store string, partition int32, f func(
 	}
 	name := task.ID{Sub: sub.ID, Partition: partition}.String()
 	done := make(chan error, 1)
+	var taken atomic.Bool // by the worker, or by a caller that has given up: f runs while its caller waits, or never
 	w.box.put(func() {
+		if !taken.CompareAndSwap(false, true) {
+			return
+		}
 		h := w.byName[name]
 		if h == nil {
 			done <- &NotHere{Task: name}
@@ -285,8 +290,12 @@ func (n *Node) Query(ctx context.Context, store string, partition int32, f func(
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	case <-n.work.Done():
-		return &NotHere{Task: name}
+		err = &NotHere{Task: name}
 	}
+	if taken.CompareAndSwap(false, true) {
+		return err
+	}
+	return <-done
 }
