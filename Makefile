@@ -52,7 +52,7 @@ verify: ## flights killed KILLS=20 times, then every record checked; and the che
 	go run ./examples/flights/verify -kills $(KILLS) -guarantee at-least-once -expect doubled $(ARGS)
 
 conformance: ## topologies against recordings of Kafka Streams, record for record (MOLDAU_VECTORS=directory, else the sample kept here)
-	go test -count=1 -v -run Vectors ./internal/conformance
+	@scripts/conformance.sh
 
 kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a JDK and mvn
 	@scripts/kafka/run.sh go test -count=1 -timeout 5m ./internal/cluster/franz

@@ -275,7 +275,21 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 	}
 	if ref, ok := p.touch(c, k, start); ok {
 		p.update(c, ref, k, v, start)
+	} else if p.every && c.Err == nil {
+		p.pass(c, k, v, start)
 	}
+}
+
+// pass gives on what a record makes of a window that its stream has not closed and that the store has let go of, since other streams
+// of the co-grouping are ahead: the record alone, as in Kafka Streams.
+func (p *panes[K, V, A]) pass(c *flow.Ctx, k K, v V, start int64) {
+	var none A
+	next, keep, err := p.add.f(c, none, false, k, v)
+	if err != nil {
+		c.Fail(p.node, err)
+		return
+	}
+	p.down(c, p.key(k, start), p.add.first(change[A]{New: next, Live: keep}, p.old))
 }
 
 func (p *panes[K, V, A]) touch(c *flow.Ctx, k K, start int64) (table.Ref, bool) {

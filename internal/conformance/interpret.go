@@ -328,14 +328,7 @@ func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[t
 }
 
 // step is the step that made an object.
-func (in *interpreter) step(id string) Step {
-	for _, step := range in.vector.Spec.Steps {
-		if step.text("id") == id {
-			return step
-		}
-	}
-	return nil
-}
+func (in *interpreter) step(id string) Step { return in.vector.step(id) }
 
 func (in *interpreter) windowedBy(step Step) any {
 	w := step.sub("window")

@@ -58,6 +58,7 @@ func (v *Vector) Run(tb testing.TB) (differences []string, err error) {
 		r.differ("dropped %d, want %d: %v", dropped, v.Dropped, d.Dropped())
 	}
 	r.changelogs()
+	r.internal()
 	return r.differences, nil
 }
 
