@@ -167,6 +167,9 @@ type Config struct {
 type BrokerConfig struct {
 	// Advertise is the host:port that clients are told to connect to (advertised.listeners); "": Listen.
 	Advertise string
+	// OpenToNetwork allows Listen to be an address that other machines reach. There is no authentication: whoever reaches it
+	// may read and delete everything.
+	OpenToNetwork bool
 	// Durability is what an acknowledged write survives; the zero value is SyncEach.
 	Durability Durability
 	// DefaultPartitions is the number of partitions of topics whose handle does not say (num.partitions); 0: 1.
@@ -192,6 +195,9 @@ func (c Config) Validate() error {
 			bad("Broker has settings, but Brokers names a cluster: then the bundled broker does not run")
 		}
 	} else {
+		if c.Listen == "" && c.Broker.Advertise != "" {
+			bad("Broker.Advertise is %q but Listen is empty; set Listen too", c.Broker.Advertise)
+		}
 		if len(c.Kafka) > 0 {
 			bad("Kafka has options, but Brokers is empty: they are for the connection to a cluster")
 		}
@@ -277,8 +283,12 @@ func (c Config) withDefaults() Config {
 
 // brokerConfig is the bundled broker's.
 func (c Config) brokerConfig(dir string) broker.Config {
-	return broker.Config{Dir: dir, FS: c.fs, Listen: c.Listen, Advertise: c.Broker.Advertise, Durability: c.Broker.Durability,
+	b := broker.Config{Dir: dir, FS: c.fs, OpenToNetwork: c.Broker.OpenToNetwork, Durability: c.Broker.Durability,
 		DefaultPartitions: c.Broker.DefaultPartitions, AllowTruncate: c.Broker.AllowTruncate, Logger: c.Logger}
+	if c.Listen != "" {
+		b.Listeners = []broker.Listener{{Address: c.Listen, Advertise: c.Broker.Advertise}}
+	}
+	return b
 }
 
 // stateDir is where an application's state lies unless it is said.

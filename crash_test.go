@@ -110,7 +110,7 @@ func spawn(t testing.TB, log string, env ...string) *exec.Cmd {
 // server is a broker in this process, with a port.
 func server(t testing.TB, dir string) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(context.Background(), broker.Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	b, err := broker.Start(context.Background(), broker.Config{Dir: dir, Listeners: []broker.Listener{{Address: "127.0.0.1:0"}}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

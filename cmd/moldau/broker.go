@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/moldau/moldau/internal/broker"
+	"github.com/moldau/moldau/internal/broker/auth"
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
@@ -24,14 +26,15 @@ var brokerCommand = command{"broker", "run the bundled single-node Kafka broker"
 const stopWithin = 3 * time.Second
 
 func runBroker(ctx context.Context, args []string, std streams) error {
-	c, logLevel, err := brokerFlags(args, std.err)
+	o, err := brokerFlags(args, std.err)
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}
 	if err != nil {
 		return usageError{err}
 	}
-	c.Logger = slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: logLevel}))
+	c := o.broker
+	c.Logger = slog.New(o.handler(std.err))
 	b, err := broker.Start(context.WithoutCancel(ctx), c)
 	switch {
 	case errors.Is(err, log.ErrLocked):
@@ -43,7 +46,7 @@ func runBroker(ctx context.Context, args []string, std streams) error {
 	case err != nil:
 		return err
 	}
-	fmt.Fprintf(std.out, "broker listens on %s, data in %s\n", b.Addr(), c.Dir)
+	fmt.Fprintf(std.out, "broker listens on %s, data in %s\n", strings.Join(b.Addrs(), " and "), c.Dir)
 	<-ctx.Done()
 	stopped := make(chan error, 1)
 	go func() { stopped <- b.Close() }()
@@ -55,36 +58,80 @@ func runBroker(ctx context.Context, args []string, std streams) error {
 	}
 }
 
-func brokerFlags(args []string, out io.Writer) (broker.Config, slog.Level, error) {
-	c := broker.Config{}
-	var durability, level string
+// brokerOptions are what flags and file say.
+type brokerOptions struct {
+	broker broker.Config
+	level  slog.Level
+	json   bool
+}
+
+func (o brokerOptions) handler(w io.Writer) slog.Handler {
+	if o.json {
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: o.level})
+	}
+	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: o.level})
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func brokerFlags(args []string, out io.Writer) (brokerOptions, error) {
+	o := brokerOptions{}
+	c := &o.broker
+	var durability, level, format, users, config string
 	var partitions int
+	var listens, supers list
+	var certs broker.TLS
+	var oauth broker.OAuth
 	dir, err := os.UserCacheDir()
 	if err == nil {
 		dir = filepath.Join(dir, "moldau", "broker")
 	}
 	f := flag.NewFlagSet("moldau broker", flag.ContinueOnError)
 	f.SetOutput(out)
+	f.StringVar(&config, "config", "", "`file` with flags, one a line without its dash: NAME = VALUE; # begins a comment. Flags given here go before it")
 	f.StringVar(&c.Dir, "data", dir, "`directory` for topics, offsets and transactions")
-	f.StringVar(&c.Listen, "listen", "127.0.0.1:9092", "`address` to listen on; port 0 takes a free one")
-	f.StringVar(&c.Advertise, "advertise", "", "`address` that clients are told to connect to (default: the one listened on)")
+	f.Var(&listens, "listen", "`ADDRESS[,advertise=HOST:PORT][,tls|mtls|mtls-optional][,sasl=MECHANISM+...]` to listen on (default 127.0.0.1:9092); port 0 takes a free one; mtls demands a certificate of clients. May be given several times")
+	f.BoolVar(&c.OpenToNetwork, "insecure-open-to-network", false, "allow addresses that other machines reach without TLS or without authentication: whoever reaches them may read and delete everything")
+	f.StringVar(&certs.Cert, "tls-cert", "", "`file` with the broker's certificate, in PEM; read again when it changes")
+	f.StringVar(&certs.Key, "tls-key", "", "`file` with its key")
+	f.StringVar(&certs.ClientCA, "tls-client-ca", "", "`file` with the authorities of clients' certificates")
+	f.StringVar(&certs.PrincipalRules, "tls-principal-rules", "", "`RULES` that name the user of a certificate: RULE:pattern/replacement/[LU], ... or DEFAULT, its distinguished name")
+	f.StringVar(&users, "users", "", "`file` with a NAME:PASSWORD a line, for SASL PLAIN and SCRAM")
+	f.StringVar(&oauth.Keys, "oauth-keys", "", "`URL` or file of the JSON Web Key Set for SASL OAUTHBEARER")
+	f.StringVar(&oauth.Issuer, "oauth-issuer", "", "`issuer` that tokens must have")
+	f.StringVar(&oauth.Audience, "oauth-audience", "", "`audience` that tokens must have")
+	f.StringVar(&oauth.UserClaim, "oauth-user-claim", "", "`claim` of a token that names the user (default sub)")
+	f.DurationVar(&c.MaxReauth, "max-reauth", 0, "after how long clients must authenticate again; 0: never")
+	f.BoolVar(&c.ACLs, "acls", false, "enforce access control lists: what no rule allows is refused")
+	f.Var(&supers, "super-user", "`User:NAME` that may do everything; may be given several times")
+	f.BoolVar(&c.AllowIfNoACL, "allow-if-no-acl", false, "allow what no rule is about")
+	f.IntVar(&c.MaxConnections, "max-connections", 10_000, "most connections at a time")
+	f.IntVar(&c.MaxConnectionsPerIP, "max-connections-per-ip", 0, "most connections of one address; 0: no bound")
 	f.StringVar(&durability, "durability", "sync", "what an acknowledged write survives: sync (power loss), interval (power loss but for the last -sync-interval), os (kill -9 only)")
 	f.DurationVar(&c.SyncInterval, "sync-interval", time.Second, "time between syncs with -durability interval")
 	f.IntVar(&partitions, "partitions", 1, "`number` of partitions of topics created without saying")
-	noAuto := f.Bool("no-auto-create", false, "refuse topics that a client merely names")
+	f.BoolVar(&c.NoAutoCreate, "no-auto-create", false, "refuse topics that a client merely names")
 	f.DurationVar(&c.InitialRebalanceDelay, "initial-rebalance-delay", 0, "how long a new group waits for more members")
 	f.DurationVar(&c.ConsumerHeartbeatInterval, "consumer-heartbeat-interval", 5*time.Second, "time between heartbeats of members of the new consumer protocol")
 	f.BoolVar(&c.AllowTruncate, "allow-truncate", false, "accept the loss of what lies behind a corrupt place of the log")
 	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
+	f.StringVar(&format, "log-format", "text", "how to log: text or json")
 	if err := f.Parse(args); err != nil {
-		return c, 0, err
+		return o, err
 	}
 	if f.NArg() > 0 {
-		return c, 0, fmt.Errorf("unexpected argument %q", f.Arg(0))
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	c.NoAutoCreate = *noAuto
-	c.DefaultPartitions = int32(min(partitions, 1<<30))
 	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if config != "" {
+		errs = append(errs, readFlags(f, config))
+	}
+	c.DefaultPartitions = int32(min(partitions, 1<<30))
 	switch durability {
 	case "sync":
 		c.Durability = log.Sync
@@ -93,19 +140,121 @@ func brokerFlags(args []string, out io.Writer) (broker.Config, slog.Level, error
 	case "os":
 		c.Durability = log.OS
 	default:
-		errs = append(errs, fmt.Errorf("-durability %q is none of sync, interval, os", durability))
+		bad("-durability %q is none of sync, interval, os", durability)
 	}
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		errs = append(errs, fmt.Errorf("-log %q is none of debug, info, warn, error", level))
+	if err := o.level.UnmarshalText([]byte(level)); err != nil {
+		bad("-log %q is none of debug, info, warn, error", level)
+	}
+	if o.json = format == "json"; !o.json && format != "text" {
+		bad("-log-format %q is neither text nor json", format)
 	}
 	if partitions < 1 {
-		errs = append(errs, fmt.Errorf("-partitions %d: at least 1", partitions))
+		bad("-partitions %d: at least 1", partitions)
 		c.DefaultPartitions = 1
 	}
 	if c.Dir == "" {
-		errs = append(errs, errors.New("-data is missing: name a directory"))
+		bad("-data is missing: name a directory")
+	}
+	if len(listens) == 0 {
+		listens = list{"127.0.0.1:9092"}
+	}
+	for _, s := range listens {
+		l, err := parseListener(s, certs)
+		errs = append(errs, err)
+		c.Listeners = append(c.Listeners, l)
+	}
+	if oauth != (broker.OAuth{}) {
+		c.OAuth = &oauth
+	}
+	c.SuperUsers = supers
+	if users != "" {
+		c.Users, err = readUsers(users)
+		errs = append(errs, err)
 	}
 	errs = append(errs, c.Validate())
-	return c, l, errors.Join(errs...)
+	return o, errors.Join(errs...)
+}
+
+// parseListener reads what -listen says.
+func parseListener(s string, certs broker.TLS) (broker.Listener, error) {
+	address, options, _ := strings.Cut(s, ",")
+	l := broker.Listener{Address: address}
+	if options == "" {
+		return l, nil
+	}
+	var errs []error
+	for o := range strings.SplitSeq(options, ",") {
+		name, value, _ := strings.Cut(o, "=")
+		switch name {
+		case "advertise":
+			l.Advertise = value
+		case "tls", "mtls", "mtls-optional":
+			t := certs
+			if name == "tls" {
+				t.ClientCA = ""
+			} else if t.ClientCA == "" {
+				errs = append(errs, fmt.Errorf("-listen %s: %s needs -tls-client-ca", s, name))
+			}
+			t.ClientOptional = name == "mtls-optional" && t.ClientCA != ""
+			l.TLS = &t
+		case "sasl":
+			for m := range strings.SplitSeq(value, "+") {
+				l.SASL = append(l.SASL, auth.Mechanism(strings.ToUpper(m)))
+			}
+		default:
+			errs = append(errs, fmt.Errorf("-listen %s: %q is none of advertise=HOST:PORT, tls, mtls, mtls-optional, sasl=MECHANISM", s, o))
+		}
+	}
+	return l, errors.Join(errs...)
+}
+
+// readFlags sets the flags that a file gives and the command line does not. It reports every mistake.
+func readFlags(f *flag.FlagSet, name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	given := map[string]bool{"config": true}
+	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	var errs []error
+	for i, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("%s:%d: %q is not NAME = VALUE", name, i+1, line))
+		case f.Lookup(key) == nil || key == "config":
+			errs = append(errs, fmt.Errorf("%s:%d: there is no flag %q", name, i+1, key))
+		case !given[key]:
+			if err := f.Set(key, value); err != nil {
+				errs = append(errs, fmt.Errorf("%s:%d: %s: %w", name, i+1, key, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readUsers reads names and passwords.
+func readUsers(name string) (map[string]string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]string{}
+	for i, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimRight(line, "\r")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		user, password, ok := strings.Cut(line, ":")
+		if !ok || user == "" || password == "" {
+			return nil, fmt.Errorf("%s:%d is not NAME:PASSWORD", name, i+1)
+		}
+		users[user] = password
+	}
+	return users, nil
 }

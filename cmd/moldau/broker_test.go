@@ -6,12 +6,17 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+
+	"github.com/moldau/moldau/internal/broker/auth"
+	"github.com/moldau/moldau/internal/broker/log"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -82,6 +87,47 @@ func TestMistakes(t *testing.T) {
 			if !strings.Contains(stderr.String(), s) {
 				t.Errorf("%s: %q is not in %q", c.name, s, &stderr)
 			}
+		}
+	}
+}
+
+func TestBrokerFlags(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	users := file("users", "# of the team\nalice:a:b\nbob:c\n")
+	o, err := brokerFlags([]string{"-partitions", "3", "-config", file("config", `
+# what everybody gets
+partitions = 5
+durability = os
+listen = 127.0.0.1:1
+listen = 0.0.0.0:2,advertise=kafka.example:9093,mtls,sasl=plain+SCRAM-SHA-512
+tls-cert = c.pem
+tls-key = k.pem
+tls-client-ca = a.pem
+users = `+users+`
+acls = true
+super-user = User:alice
+`)}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.broker
+	if c.DefaultPartitions != 3 || c.Durability != log.OS || len(c.Listeners) != 2 || !c.ACLs || c.Users["alice"] != "a:b" || len(c.SuperUsers) != 1 {
+		t.Errorf("%+v", c)
+	}
+	if l := c.Listeners[1]; l.Advertise != "kafka.example:9093" || l.TLS == nil || l.TLS.ClientCA != "a.pem" || len(l.SASL) != 2 || l.SASL[0] != auth.Plain || l.String() != "SASL_SSL" {
+		t.Errorf("%+v", l)
+	}
+	_, err = brokerFlags([]string{"-config", file("bad", "prot = 1\npartitions\ndurability = maybe\nmax-reauth = soon\n"), "-listen", "10.0.0.1:1,tsl", "-users", file("nobody", "alice")}, io.Discard)
+	for _, want := range []string{`bad:1: there is no flag "prot"`, "bad:2", "maybe", "bad:4: max-reauth", `"tsl"`, "nobody:1", "OpenToNetwork"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
 		}
 	}
 }

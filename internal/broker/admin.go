@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-func (b *Broker) createTopics(_ *request, q *kmsg.CreateTopicsRequest) reply {
+func (b *Broker) createTopics(r *request, q *kmsg.CreateTopicsRequest) reply {
 	resp := response[*kmsg.CreateTopicsResponse](q)
 	times := map[string]int{}
 	for _, qt := range q.Topics {
@@ -32,6 +32,9 @@ func (b *Broker) createTopics(_ *request, q *kmsg.CreateTopicsRequest) reply {
 			continue
 		}
 		n, no := b.newTopic(qt)
+		if !r.mayCreate(qt.Topic) {
+			no = refuse(kerr.TopicAuthorizationFailed, "%s may not create topic %s", r.principal, qt.Topic)
+		}
 		if no != nil {
 			fail(qt.Topic, no)
 			continue
@@ -103,7 +106,7 @@ func (b *Broker) newTopic(qt kmsg.CreateTopicsRequestTopic) (newTopic, *refusal)
 	return n, nil
 }
 
-func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
+func (b *Broker) deleteTopics(r *request, q *kmsg.DeleteTopicsRequest) reply {
 	resp := response[*kmsg.DeleteTopicsResponse](q)
 	fail := func(rt *kmsg.DeleteTopicsResponseTopic, no *refusal) {
 		rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
@@ -117,6 +120,8 @@ func (b *Broker) deleteTopics(_ *request, q *kmsg.DeleteTopicsRequest) reply {
 			t, unknown = b.catalog.topic(*name), kerr.UnknownTopicOrPartition
 		}
 		switch {
+		case t == nil && name != nil && !r.mayTopic(kmsg.ACLOperationDescribe, *name), t != nil && !r.mayTopic(kmsg.ACLOperationDelete, t.name):
+			fail(&rt, refuse(kerr.TopicAuthorizationFailed, "%s may not delete topic %s", r.principal, topicText(name, id)))
 		case t == nil:
 			fail(&rt, refuse(unknown, "topic %s does not exist", topicText(name, id)))
 		case t.internal():
@@ -153,12 +158,16 @@ func topicText(name *string, id [16]byte) string {
 	return idText(id)
 }
 
-func (b *Broker) createPartitions(_ *request, q *kmsg.CreatePartitionsRequest) reply {
+func (b *Broker) createPartitions(r *request, q *kmsg.CreatePartitionsRequest) reply {
 	resp := response[*kmsg.CreatePartitionsResponse](q)
 	for _, qt := range q.Topics {
 		rt := kmsg.NewCreatePartitionsResponseTopic()
 		rt.Topic = qt.Topic
-		if no := b.growTopic(qt, q.ValidateOnly); no != nil {
+		no := refuse(kerr.TopicAuthorizationFailed, "%s may not alter topic %s", r.principal, qt.Topic)
+		if r.mayTopic(kmsg.ACLOperationAlter, qt.Topic) {
+			no = b.growTopic(qt, q.ValidateOnly)
+		}
+		if no != nil {
 			rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Topics = append(resp.Topics, rt)
@@ -192,7 +201,7 @@ func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bo
 }
 
 // deleteRecords waits for a disk for every partition, so it does them at once.
-func (b *Broker) deleteRecords(_ *request, q *kmsg.DeleteRecordsRequest) reply {
+func (b *Broker) deleteRecords(r *request, q *kmsg.DeleteRecordsRequest) reply {
 	return reply{wait: func(context.Context) kmsg.Response {
 		resp := response[*kmsg.DeleteRecordsResponse](q)
 		var wg sync.WaitGroup
@@ -205,6 +214,8 @@ func (b *Broker) deleteRecords(_ *request, q *kmsg.DeleteRecordsRequest) reply {
 				rp := &rt.Partitions[i]
 				rp.Partition, rp.LowWatermark = qp.Partition, -1
 				switch p := t.partition(qp.Partition); {
+				case !r.mayTopic(kmsg.ACLOperationDelete, qt.Topic):
+					rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 				case p == nil:
 					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 				case !logConfig(t.settings).Delete:

@@ -35,10 +35,10 @@ type Broker struct {
 	apis      map[int16]api
 	buffers   buffers
 	clusterID string
-
-	listener net.Listener // nil: none
-	host     string       // what TCP clients are told to connect to
-	port     int32
+	listeners []*listener
+	security  *security
+	budget    *budget
+	metrics   metrics
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -48,6 +48,7 @@ type Broker struct {
 	// serving guards the start of connections against the end of the broker.
 	serving sync.Mutex
 	over    bool
+	seats   seats
 }
 
 // Start starts a broker. It serves when Start returns, until ctx ends or Close is called.
@@ -59,49 +60,29 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 	if c.FS == nil {
 		c.FS = vfs.Default
 	}
-	b := &Broker{cfg: c, slog: c.Logger, sessions: newSessions(), alarms: newAlarms(c.Now)}
+	b := &Broker{cfg: c, slog: c.Logger, sessions: newSessions(), alarms: newAlarms(c.Now),
+		budget: newBudget(c.MaxRequestBytes), seats: seats{byIP: map[string]int{}}}
 	b.apis = b.serverAPIs()
-	// The port first: it is the likelier reason not to start, and takes no recovery to find out.
-	if err := b.listen(); err != nil {
-		return nil, err
+	// The ports first: they are the likelier reason not to start, and take no recovery to find out.
+	for _, l := range c.Listeners {
+		open, err := listen(l, c.Logger)
+		if err != nil {
+			b.closeListeners()
+			return nil, err
+		}
+		b.listeners = append(b.listeners, open)
 	}
 	if err := b.open(); err != nil {
-		if b.listener != nil {
-			b.listener.Close()
-		}
+		b.closeListeners()
 		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.running.Go(func() { b.alarms.run(b.ctx) })
-	if b.listener != nil {
-		b.running.Go(b.accept)
+	for _, l := range b.listeners {
+		b.running.Go(func() { b.accept(l) })
 	}
 	context.AfterFunc(b.ctx, func() { b.Close() })
 	return b, nil
-}
-
-func (b *Broker) listen() error {
-	if b.cfg.Listen == "" {
-		return nil
-	}
-	l, err := net.Listen("tcp", b.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("broker: cannot listen on %s: %w; stop whatever listens there, or choose another address (port 0 takes a free one)", b.cfg.Listen, err)
-	}
-	b.listener = l
-	advertise := b.cfg.Advertise
-	if advertise == "" {
-		advertise = l.Addr().String()
-		// A name stays a name: certificates and other machines know it by that.
-		if host, _, err := net.SplitHostPort(b.cfg.Listen); err == nil && host != "" && net.ParseIP(host) == nil {
-			advertise = net.JoinHostPort(host, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
-		}
-	}
-	if b.host, b.port, err = splitHostPort(advertise); err != nil {
-		l.Close()
-		return fmt.Errorf("broker: advertised address %q: %w", advertise, err)
-	}
-	return nil
 }
 
 // open opens the log and takes the coordinators' records back in.
@@ -121,6 +102,10 @@ func (b *Broker) open() (err error) {
 
 func (b *Broker) restore() error {
 	now := b.cfg.Now()
+	var err error
+	if b.security, err = newSecurity(b.log, b.cfg); err != nil {
+		return err
+	}
 	b.catalog = newCatalog(b.log)
 	b.groups = newGroups(b)
 	b.txns = newTransactions(b)
@@ -177,45 +162,53 @@ func (b *Broker) every(d time.Duration, do func(now time.Time)) {
 	b.alarms.set(a, b.cfg.Now().Add(d))
 }
 
-func (b *Broker) accept() {
-	for {
-		nc, err := b.listener.Accept()
-		if err != nil {
-			if b.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// Out of file descriptors, most likely: others will close theirs.
-			b.slog.Warn("cannot accept a connection", "err", err)
-			select {
-			case <-time.After(100 * time.Millisecond):
-				continue
-			case <-b.ctx.Done():
-				return
-			}
-		}
-		if !b.start(nc, false) {
-			nc.Close()
-		}
-	}
-}
-
-// start serves a connection, unless the broker is closed.
-func (b *Broker) start(nc net.Conn, local bool) bool {
+// start serves a connection, unless the broker is closed or there are too many. l is nil within the process.
+func (b *Broker) start(nc net.Conn, l *listener) bool {
 	b.serving.Lock()
 	defer b.serving.Unlock()
 	if b.over {
 		return false
 	}
-	b.running.Go(func() { b.serve(nc, local) })
+	if l == nil {
+		b.running.Go(func() { b.serve(nc, nil) })
+		return true
+	}
+	ip := hostOf(nc)
+	if !b.seats.take(ip, b.cfg) {
+		b.metrics.refused.Add(1)
+		b.slog.Debug("connection refused: there are too many", "client", ip)
+		return false
+	}
+	b.running.Go(func() {
+		b.serve(nc, l)
+		b.serving.Lock()
+		defer b.serving.Unlock()
+		b.seats.leave(ip)
+	})
 	return true
 }
 
-// Addr returns the address that the broker listens on, "" for none.
+// Addr returns the address of the first listener, "" for none.
 func (b *Broker) Addr() string {
-	if b.listener == nil {
+	if len(b.listeners) == 0 {
 		return ""
 	}
-	return b.listener.Addr().String()
+	return b.listeners[0].listening.Addr().String()
+}
+
+// Addrs returns the addresses that the broker listens on, in the order of Config.Listeners.
+func (b *Broker) Addrs() []string {
+	var out []string
+	for _, l := range b.listeners {
+		out = append(out, l.listening.Addr().String())
+	}
+	return out
+}
+
+func (b *Broker) closeListeners() {
+	for _, l := range b.listeners {
+		l.listening.Close()
+	}
 }
 
 // Dial connects to the broker within the process, whatever the address. It has the form of kgo.Dialer.
@@ -224,7 +217,7 @@ func (b *Broker) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, err
 	}
 	client, server := pipe.New()
-	if !b.start(server, true) {
+	if !b.start(server, nil) {
 		return nil, ErrClosed
 	}
 	return client, nil
@@ -237,9 +230,7 @@ func (b *Broker) Close() error {
 		b.over = true
 		b.serving.Unlock()
 		b.cancel()
-		if b.listener != nil {
-			b.listener.Close()
-		}
+		b.closeListeners()
 		b.running.Wait()
 		b.err = b.log.Close()
 	})

@@ -58,7 +58,7 @@ func start(t testing.TB, edit ...func(*Config)) *Broker {
 }
 
 func onFS(fs vfs.FS) func(*Config)       { return func(c *Config) { c.FS = fs } }
-func listening(c *Config)                { c.Listen = "127.0.0.1:0" }
+func listening(c *Config)                { c.Listeners = []Listener{{Address: "127.0.0.1:0"}} }
 func partitions(n int32) func(c *Config) { return func(c *Config) { c.DefaultPartitions = n } }
 
 // clock is a wall clock that a test moves.
@@ -291,7 +291,7 @@ func wantCode(t testing.TB, what string, got int16, want *kerr.Error) {
 }
 
 func TestConfigNamesEveryMistake(t *testing.T) {
-	err := Config{Listen: "0.0.0.0:9092", Durability: 9, DefaultPartitions: -1, Advertise: "nowhere", OffsetsRetention: -1}.Validate()
+	err := Config{Listeners: []Listener{{Address: "0.0.0.0:9092", Advertise: "nowhere"}}, Durability: 9, DefaultPartitions: -1, OffsetsRetention: -1}.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -300,7 +300,7 @@ func TestConfigNamesEveryMistake(t *testing.T) {
 			t.Errorf("%q is not named in:\n%v", word, err)
 		}
 	}
-	if err := (Config{Dir: "x", Listen: "0.0.0.0:9092"}).Validate(); err == nil {
+	if err := (Config{Dir: "x", Listeners: []Listener{{Address: "0.0.0.0:9092"}}}).Validate(); err == nil {
 		t.Error("a wildcard address needs an advertised one")
 	}
 	if err := (Config{Dir: "x"}).Validate(); err != nil {
@@ -316,7 +316,7 @@ func TestStartRefuses(t *testing.T) {
 	} else if !bytes.Contains([]byte(err.Error()), []byte(log.ErrLocked.Error())) {
 		t.Error(err)
 	}
-	_, err := Start(context.Background(), Config{Dir: "other", FS: vfs.NewMem(), Listen: b.Addr()})
+	_, err := Start(context.Background(), Config{Dir: "other", FS: vfs.NewMem(), Listeners: []Listener{{Address: b.Addr()}}})
 	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("choose another address")) {
 		t.Errorf("a busy port: %v", err)
 	}

@@ -29,6 +29,9 @@ const (
 	kindOffset   = 'O' // by group, topic and partition
 	kindPending  = 'P' // by group, producer, topic and partition: offsets of open transactions
 	kindTransact = 'X' // by transactional id
+	kindACL      = 'A' // by the rule
+	kindUser     = 'U' // by mechanism and user: SCRAM credentials
+	kindQuota    = 'Q' // by user and client-id
 )
 
 // topic is a topic of the catalog. It is never changed; a change puts a new one in its place.

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/moldau/moldau/internal/broker/log"
+	"github.com/moldau/moldau/internal/broker/wire"
 )
 
 // Config configures a Broker. Only Dir is required. Names in parentheses are Kafka's broker settings.
@@ -18,11 +19,29 @@ type Config struct {
 	Dir string
 	// FS holds Dir; nil is the operating system's file system.
 	FS vfs.FS
-	// Listen is the TCP address to listen on; "" listens on none, port 0 picks a free one.
-	Listen string
-	// Advertise is the host:port that TCP clients are told to connect to (advertised.listeners). Default: the address
-	// listened on. It is required where that is not an address a client could use, such as 0.0.0.0.
-	Advertise string
+	// Listeners are the addresses that TCP clients connect to (listeners); none: only Dial leads to the broker.
+	Listeners []Listener
+	// OpenToNetwork allows listeners that other machines reach without TLS or without authentication.
+	OpenToNetwork bool
+	// Users are names and passwords for SASL PLAIN, and for SCRAM where the admin API has set none.
+	Users map[string]string
+	// OAuth says whose tokens SASL OAUTHBEARER believes; nil: nobody's.
+	OAuth *OAuth
+	// MaxReauth is how long a client may go on before it authenticates again (connections.max.reauth.ms); 0: for ever.
+	MaxReauth time.Duration
+	// ACLs enforces access control lists (authorizer.class.name); without, every client may do everything. Clients within the
+	// process always may.
+	ACLs bool
+	// SuperUsers may do everything, written as User:NAME (super.users).
+	SuperUsers []string
+	// AllowIfNoACL allows what no rule is about (allow.everyone.if.no.acl.found).
+	AllowIfNoACL bool
+	// MaxConnections and MaxConnectionsPerIP bound the connections of listeners (max.connections,
+	// max.connections.per.ip); default 10,000, and no bound per address.
+	MaxConnections, MaxConnectionsPerIP int
+	// MaxRequestBytes bounds the requests in memory that are not answered yet (queued.max.request.bytes); default 256 MiB, at
+	// least one request of 100 MiB.
+	MaxRequestBytes int64
 	// Durability says what an acknowledged write survives; default log.Sync, power loss.
 	Durability log.Durability
 	// SyncInterval is the time between syncs under log.Interval; default 1 s.
@@ -66,20 +85,27 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		bad("Dir is empty; name a directory for the data")
 	}
-	if c.Listen != "" {
-		if host, _, err := net.SplitHostPort(c.Listen); err != nil {
-			bad("Listen %q is no host:port: %v", c.Listen, err)
-		} else if ip := net.ParseIP(host); c.Advertise == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
-			bad("Listen %q accepts connections on every address, so clients cannot be told which one to use; set Advertise to the host:port they reach this machine at, or listen on one address", c.Listen)
+	for _, l := range c.Listeners {
+		l.check(c, bad)
+	}
+	if c.OAuth != nil && c.OAuth.Keys == "" {
+		bad("OAuth has no Keys to check tokens with; name the URL or the file of the issuer's JSON Web Key Set")
+	}
+	for user, password := range c.Users {
+		if user == "" || password == "" {
+			bad("Users: %q has no name or no password", user)
 		}
 	}
-	if c.Advertise != "" {
-		if c.Listen == "" {
-			bad("Advertise is %q but Listen is empty; set Listen too", c.Advertise)
+	for _, u := range c.SuperUsers {
+		if name, ok := strings.CutPrefix(u, "User:"); !ok || name == "" {
+			bad("SuperUsers: %q is no principal; write it as User:NAME", u)
 		}
-		if host, port, err := splitHostPort(c.Advertise); err != nil || host == "" || port == 0 {
-			bad("Advertise %q is no host:port that a client could connect to", c.Advertise)
-		}
+	}
+	if !c.ACLs && (len(c.SuperUsers) > 0 || c.AllowIfNoACL) {
+		bad("SuperUsers and AllowIfNoACL mean nothing without ACLs; set ACLs too")
+	}
+	if c.MaxRequestBytes > 0 && c.MaxRequestBytes < wire.MaxProduceFrame {
+		bad("MaxRequestBytes is %d; at least %d, the largest request, are needed", c.MaxRequestBytes, wire.MaxProduceFrame)
 	}
 	if c.Durability < log.Sync || c.Durability > log.OS {
 		bad("unknown durability %d; use log.Sync, log.Interval or log.OS", int(c.Durability))
@@ -92,7 +118,8 @@ func (c Config) Validate() error {
 		{"InitialRebalanceDelay", int64(c.InitialRebalanceDelay)}, {"MaxTransactionTimeout", int64(c.MaxTransactionTimeout)},
 		{"MinSessionTimeout", int64(c.MinSessionTimeout)}, {"MaxSessionTimeout", int64(c.MaxSessionTimeout)},
 		{"ConsumerSessionTimeout", int64(c.ConsumerSessionTimeout)}, {"ConsumerHeartbeatInterval", int64(c.ConsumerHeartbeatInterval)},
-		{"OffsetsRetention", int64(c.OffsetsRetention)}, {"CacheBytes", c.CacheBytes},
+		{"OffsetsRetention", int64(c.OffsetsRetention)}, {"CacheBytes", c.CacheBytes}, {"MaxReauth", int64(c.MaxReauth)},
+		{"MaxConnections", int64(c.MaxConnections)}, {"MaxConnectionsPerIP", int64(c.MaxConnectionsPerIP)}, {"MaxRequestBytes", c.MaxRequestBytes},
 	} {
 		if v.value < 0 {
 			bad("%s is negative (%d)", v.name, v.value)
@@ -124,6 +151,12 @@ func (c Config) withDefaults() Config {
 	def(&c.OffsetsRetention, 7*24*time.Hour)
 	if c.DefaultPartitions == 0 {
 		c.DefaultPartitions = 1
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 10_000
+	}
+	if c.MaxRequestBytes == 0 {
+		c.MaxRequestBytes = 256 << 20
 	}
 	if c.Now == nil {
 		c.Now = time.Now

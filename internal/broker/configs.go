@@ -47,12 +47,17 @@ func (b *Broker) brokerSettings() []brokerSetting {
 	}
 }
 
-func (b *Broker) describeConfigs(_ *request, q *kmsg.DescribeConfigsRequest) reply {
+func (b *Broker) describeConfigs(r *request, q *kmsg.DescribeConfigsRequest) reply {
 	resp := response[*kmsg.DescribeConfigsResponse](q)
 	for _, qr := range q.Resources {
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
 		wanted := func(name string) bool { return qr.ConfigNames == nil || slices.Contains(qr.ConfigNames, name) }
+		if no := r.mayConfigs(kmsg.ACLOperationDescribeConfigs, qr.ResourceType, qr.ResourceName); no != nil {
+			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
+			resp.Resources = append(resp.Resources, rr)
+			continue
+		}
 		switch qr.ResourceType {
 		case kmsg.ConfigResourceTypeTopic:
 			b.describeTopicConfigs(q, &rr, wanted)
@@ -120,6 +125,18 @@ func (b *Broker) describeBrokerConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.
 	}
 }
 
+// mayConfigs says why a client may not do something with the settings of a resource.
+func (r *request) mayConfigs(op kmsg.ACLOperation, typ kmsg.ConfigResourceType, name string) *refusal {
+	if typ == kmsg.ConfigResourceTypeTopic {
+		if !r.mayTopic(op, name) {
+			return refuse(kerr.TopicAuthorizationFailed, "the settings of topic %s are not for %s", name, r.principal)
+		}
+	} else if !r.mayCluster(op) {
+		return refuse(kerr.ClusterAuthorizationFailed, "the settings of the cluster are not for %s", r.principal)
+	}
+	return nil
+}
+
 // alteration is one change of a setting.
 type alteration struct {
 	name  string
@@ -127,7 +144,7 @@ type alteration struct {
 	value *string
 }
 
-func (b *Broker) incrementalAlterConfigs(_ *request, q *kmsg.IncrementalAlterConfigsRequest) reply {
+func (b *Broker) incrementalAlterConfigs(r *request, q *kmsg.IncrementalAlterConfigsRequest) reply {
 	resp := response[*kmsg.IncrementalAlterConfigsResponse](q)
 	for _, qr := range q.Resources {
 		rr := kmsg.NewIncrementalAlterConfigsResponseResource()
@@ -136,7 +153,7 @@ func (b *Broker) incrementalAlterConfigs(_ *request, q *kmsg.IncrementalAlterCon
 		for _, c := range qr.Configs {
 			alter = append(alter, alteration{c.Name, c.Op, c.Value})
 		}
-		if no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly); no != nil {
+		if no := b.alterConfigsOf(r, qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly); no != nil {
 			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Resources = append(resp.Resources, rr)
@@ -144,7 +161,7 @@ func (b *Broker) incrementalAlterConfigs(_ *request, q *kmsg.IncrementalAlterCon
 	return answer(resp)
 }
 
-func (b *Broker) alterConfigs(_ *request, q *kmsg.AlterConfigsRequest) reply {
+func (b *Broker) alterConfigs(r *request, q *kmsg.AlterConfigsRequest) reply {
 	resp := response[*kmsg.AlterConfigsResponse](q)
 	for _, qr := range q.Resources {
 		rr := kmsg.NewAlterConfigsResponseResource()
@@ -153,7 +170,7 @@ func (b *Broker) alterConfigs(_ *request, q *kmsg.AlterConfigsRequest) reply {
 		for _, c := range qr.Configs {
 			alter = append(alter, alteration{c.Name, kmsg.IncrementalAlterConfigOpSet, c.Value})
 		}
-		if no := b.alterConfigsOf(qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly); no != nil {
+		if no := b.alterConfigsOf(r, qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly); no != nil {
 			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Resources = append(resp.Resources, rr)
@@ -162,7 +179,10 @@ func (b *Broker) alterConfigs(_ *request, q *kmsg.AlterConfigsRequest) reply {
 }
 
 // alterConfigsOf changes the settings of one resource; with replace those not named go back to their defaults.
-func (b *Broker) alterConfigsOf(typ kmsg.ConfigResourceType, name string, alter []alteration, replace, validateOnly bool) *refusal {
+func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name string, alter []alteration, replace, validateOnly bool) *refusal {
+	if no := r.mayConfigs(kmsg.ACLOperationAlterConfigs, typ, name); no != nil {
+		return no
+	}
 	switch typ {
 	case kmsg.ConfigResourceTypeTopic:
 	case kmsg.ConfigResourceTypeBroker:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau/moldau/internal/broker/auth"
 	"github.com/moldau/moldau/internal/broker/wire"
 )
 
@@ -23,6 +24,8 @@ const (
 	idleTimeout = 10 * time.Minute
 	// writeTimeout closes connections whose peer does not read.
 	writeTimeout = 30 * time.Second
+	// frameTimeout closes connections that send a request by drops: so much time has each megabyte, or part of one.
+	frameTimeout = 30 * time.Second
 	// keepBuffer is the largest response buffer kept for the next response.
 	keepBuffer = 1 << 20
 )
@@ -31,27 +34,36 @@ const (
 // waits, for a disk or for records, does not keep the next from being taken. The reader takes requests and answers
 // what can be answered at once, the writer waits for the others.
 type conn struct {
-	b      *Broker
-	nc     net.Conn
-	local  bool   // over Dial: the client is in this process
-	host   string // where the client is, for descriptions
-	ctx    context.Context
-	cancel context.CancelFunc
-	queue  chan pending
+	b        *Broker
+	nc       net.Conn
+	listener *listener // nil: over Dial, the client is in this process
+	host     string    // where the client is, as descriptions show it: an address behind a slash
+	ctx      context.Context
+	cancel   context.CancelFunc
+	queue    chan pending
 	// waiting counts the requests in queue and the one the writer works on.
 	waiting atomic.Int32
+	id      identity
+	// muted is until when, in nanoseconds, no request is read: the client has used up a quota.
+	muted atomic.Int64
 }
+
+// errSpent ends the reading of a frame with the connection.
+var errSpent = errors.New("the connection ends")
 
 // pending is a request whose answer is due.
 type pending struct {
-	header wire.Header
-	reply  reply
+	request *request
+	reply   reply
 }
 
 // request is a request as handlers see it.
 type request struct {
 	wire.Header
-	conn *conn
+	conn      *conn
+	principal string // who asks
+	size      int64  // of the frame, in bytes
+	held      int64  // what it holds of the budget until it is answered
 }
 
 // reply is what a handler returns: a response, a response to wait for, none, or the end of the connection.
@@ -59,8 +71,8 @@ type reply struct {
 	resp kmsg.Response
 	// wait returns the response; nil closes the connection. ctx ends with the connection.
 	wait func(ctx context.Context) kmsg.Response
-	// none is set for requests that ask for no response.
-	none bool
+	// none is set for requests that ask for no response, last for a response that the connection ends with.
+	none, last bool
 }
 
 // after answers once f is durable; at once if f is nil or already is.
@@ -78,15 +90,21 @@ func after(f *future, resp kmsg.Response) reply {
 
 func answer(resp kmsg.Response) reply { return reply{resp: resp} }
 
-func (b *Broker) serve(nc net.Conn, local bool) {
+func (b *Broker) serve(nc net.Conn, l *listener) {
 	ctx, cancel := context.WithCancel(b.ctx)
-	c := &conn{b: b, nc: nc, local: local, host: "/in-process", ctx: ctx, cancel: cancel, queue: make(chan pending, maxInFlight)}
-	if host, _, err := net.SplitHostPort(nc.RemoteAddr().String()); err == nil {
-		c.host = "/" + host
+	c := &conn{b: b, nc: nc, listener: l, host: "/in-process", ctx: ctx, cancel: cancel, queue: make(chan pending, maxInFlight)}
+	if l != nil {
+		c.host = "/" + hostOf(nc)
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
 	defer cancel()
+	b.metrics.connections.Add(1)
+	defer b.metrics.connections.Add(-1)
+	if !c.greet() {
+		nc.Close()
+		return
+	}
 	var writer sync.WaitGroup
 	writer.Go(c.write)
 	c.read()
@@ -94,6 +112,17 @@ func (b *Broker) serve(nc net.Conn, local bool) {
 	close(c.queue)
 	writer.Wait()
 	nc.Close()
+}
+
+// greet does what comes before the first request, and reports whether there may be one.
+func (c *conn) greet() bool {
+	defer c.guard()
+	if err := c.identify(); err != nil {
+		c.b.slog.Warn("connection refused", "client", c.host, "err", err)
+		c.b.metrics.authFailures.Add(1)
+		return false
+	}
+	return true
 }
 
 // guard ends the connection if a handler panics: a bug must not take down the process the broker is embedded in.
@@ -107,28 +136,80 @@ func (c *conn) guard() {
 func (c *conn) read() {
 	defer c.guard()
 	r := bufio.NewReaderSize(c.nc, 16<<10)
+	var held int64
+	defer func() { c.b.budget.give(held) }()
 	var deadline time.Time
+	reserve := func(n int) error {
+		if !c.b.budget.take(c.ctx, int64(n)) {
+			return errSpent
+		}
+		held += int64(n)
+		if n > r.Buffered() && c.id.known {
+			// What has begun may not come slowly: others want the memory.
+			deadline = time.Now().Add(frameTimeout)
+			return c.nc.SetReadDeadline(deadline)
+		}
+		return nil
+	}
 	for {
-		// Moving the deadline costs a system call's worth; twice an idle timeout is often enough.
-		if now := time.Now(); deadline.Sub(now) < idleTimeout/2 {
-			deadline = now.Add(idleTimeout)
+		if !c.unmuted() {
+			return
+		}
+		// Moving the deadline costs a system call's worth; twice an idle timeout is often enough. Who has not said who it is gets
+		// no more time for sending something.
+		timeout, most := idleTimeout, wire.MaxProduceFrame
+		if !c.id.known {
+			timeout, most = authTimeout, wire.MaxUnknownFrame
+		}
+		if now := time.Now(); deadline.IsZero() || c.id.known && (deadline.Sub(now) < timeout/2) {
+			deadline = now.Add(timeout)
 			if err := c.nc.SetReadDeadline(deadline); err != nil {
 				return
 			}
 		}
-		frame, err := wire.ReadFrame(r)
+		frame, err := wire.ReadFrame(r, most, reserve)
 		if err != nil {
 			c.logEnd(err)
 			return
 		}
-		if !c.take(frame) {
+		ok := c.take(frame, &held)
+		c.b.budget.give(held)
+		if held = 0; !ok {
 			return
 		}
 	}
 }
 
+// mute lets no request be read for a while.
+func (c *conn) mute(d time.Duration) {
+	until := time.Now().Add(d).UnixNano()
+	for {
+		now := c.muted.Load()
+		if now >= until || c.muted.CompareAndSwap(now, until) {
+			return
+		}
+	}
+}
+
+// unmuted waits until requests may be read again. It returns false if the connection ends.
+func (c *conn) unmuted() bool {
+	until := c.muted.Load()
+	if until == 0 {
+		return true
+	}
+	if wait := time.Until(time.Unix(0, until)); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-c.ctx.Done():
+			return false
+		}
+	}
+	c.muted.CompareAndSwap(until, 0)
+	return true
+}
+
 func (c *conn) logEnd(err error) {
-	if err == io.EOF || c.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+	if err == io.EOF || err == errSpent || c.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	if errors.Is(err, wire.ErrMalformed) {
@@ -138,8 +219,9 @@ func (c *conn) logEnd(err error) {
 	c.b.slog.Debug("connection closed", "client", c.host, "err", err)
 }
 
-// take handles one request and reports whether the connection goes on.
-func (c *conn) take(frame []byte) bool {
+// take handles one request and reports whether the connection goes on. held is what the frame holds of the budget; a
+// request that waits for its answer takes it over if its bytes are still in use.
+func (c *conn) take(frame []byte, held *int64) bool {
 	h, body, err := wire.ParseHeader(frame)
 	if err != nil {
 		c.logEnd(err)
@@ -150,13 +232,19 @@ func (c *conn) take(frame []byte) bool {
 		c.b.slog.Debug("connection closed: request not served", "client", c.host, "request", wire.Name(h.Key), "version", h.Version)
 		return false
 	}
+	if !c.mayAsk(h.Key, c.b.cfg.Now()) {
+		c.b.slog.Warn("connection closed: a client that has not authenticated asks for more", "client", c.host, "request", wire.Name(h.Key))
+		return false
+	}
+	r := &request{Header: h, conn: c, principal: c.id.principal, size: int64(len(frame))}
+	began := time.Now()
 	var rep reply
 	if h.Version < api.min || h.Version > api.max || h.Version < api.servedMin {
 		if h.Key != keyApiVersions {
 			c.b.slog.Debug("connection closed: version not served", "client", c.host, "request", wire.Name(h.Key), "version", h.Version)
 			return false
 		}
-		h.Version = 0
+		r.Version = 0
 		rep = answer(c.b.unsupportedApiVersions())
 	} else {
 		if err := wire.Check(h.Key, h.Version, body); err != nil {
@@ -169,24 +257,33 @@ func (c *conn) take(frame []byte) bool {
 			c.b.slog.Warn("connection closed: request does not decode", "client", c.host, "request", wire.Name(h.Key), "version", h.Version, "err", err)
 			return false
 		}
-		rep = api.handle(&request{Header: h, conn: c}, q)
+		rep = api.handle(r, q)
 	}
+	c.b.metrics.handled(h.Key, time.Since(began))
 	switch {
 	case rep.none:
 		return true
 	case rep.resp != nil && c.waiting.Load() == 0:
 		// Nobody is ahead, and only this goroutine puts anybody into the queue.
-		return c.respond(h, rep.resp)
+		return c.respond(r, rep.resp, began)
 	case rep.resp == nil && rep.wait == nil:
 		return false
 	}
+	if h.Key == keyProduce {
+		// The log works with the frame's bytes. Those of other requests are not used any more.
+		r.held, *held = *held, 0
+	}
 	c.waiting.Add(1)
 	select {
-	case c.queue <- pending{h, rep}:
-		return true
+	case c.queue <- pending{r, rep}:
 	case <-c.ctx.Done():
+		c.b.budget.give(r.held)
 		return false
 	}
+	if rep.last {
+		<-c.ctx.Done()
+	}
+	return !rep.last
 }
 
 func (c *conn) write() {
@@ -194,10 +291,19 @@ func (c *conn) write() {
 	defer c.guard()
 	for p := range c.queue {
 		resp := p.reply.resp
+		began := time.Now()
 		if resp == nil {
 			resp = p.reply.wait(c.ctx)
+			began = time.Now() // waiting costs nothing
 		}
-		if resp == nil || !c.respond(p.header, resp) {
+		ok := resp != nil && c.respond(p.request, resp, began)
+		c.b.budget.give(p.request.held)
+		if !ok || p.reply.last {
+			// What the queue still holds is never answered, but holds no memory either.
+			c.cancel()
+			for p := range c.queue {
+				c.b.budget.give(p.request.held)
+			}
 			return
 		}
 		c.waiting.Add(-1)
@@ -206,7 +312,9 @@ func (c *conn) write() {
 
 // respond encodes and sends a response. Reader and writer never send at the same time: the reader only while nothing is
 // queued.
-func (c *conn) respond(h wire.Header, resp kmsg.Response) bool {
+func (c *conn) respond(r *request, resp kmsg.Response, began time.Time) bool {
+	h := r.Header
+	r.throttle(resp, auth.RequestPercentage, 100*time.Since(began).Seconds())
 	buf := c.b.buffers.get()
 	c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	var err error

@@ -15,9 +15,17 @@ func (b *Broker) consumerGroupHeartbeat(r *request, q *kmsg.ConsumerGroupHeartbe
 		resp.ErrorCode, resp.ErrorMessage = code(err), ptr(err.Error())
 		return answer(resp)
 	}
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		return fail(kerr.GroupAuthorizationFailed)
+	}
+	for _, name := range q.SubscribedTopicNames {
+		if !r.mayTopic(kmsg.ACLOperationDescribe, name) {
+			return fail(kerr.TopicAuthorizationFailed)
+		}
+	}
 	hr := group.HeartbeatRequest{
 		MemberID: q.MemberID, Epoch: q.MemberEpoch, InstanceID: q.InstanceID, Rack: q.RackID,
-		ClientID: r.ClientID, Host: r.conn.host, Local: r.conn.local, RebalanceTimeout: millis(q.RebalanceTimeoutMillis),
+		ClientID: r.ClientID, Host: r.conn.host, Local: r.conn.listener == nil, RebalanceTimeout: millis(q.RebalanceTimeoutMillis),
 		Names: q.SubscribedTopicNames, Regex: q.SubscribedTopicRegex, Assignor: q.ServerAssignor, OwnedGiven: q.Topics != nil,
 	}
 	for _, t := range q.Topics {
@@ -62,13 +70,18 @@ func (b *Broker) consumerGroupHeartbeat(r *request, q *kmsg.ConsumerGroupHeartbe
 	return after(g.last, resp)
 }
 
-func (b *Broker) consumerGroupDescribe(_ *request, q *kmsg.ConsumerGroupDescribeRequest) reply {
+func (b *Broker) consumerGroupDescribe(r *request, q *kmsg.ConsumerGroupDescribeRequest) reply {
 	resp := response[*kmsg.ConsumerGroupDescribeResponse](q)
 	for _, id := range q.Groups {
 		rg := kmsg.NewConsumerGroupDescribeResponseGroup()
 		rg.Group = id
+		if !r.mayGroup(kmsg.ACLOperationDescribe, id) {
+			rg.ErrorCode = kerr.GroupAuthorizationFailed.Code
+			resp.Groups = append(resp.Groups, rg)
+			continue
+		}
 		if q.IncludeAuthorizedOperations {
-			rg.AuthorizedOperations = allGroupOperations
+			rg.AuthorizedOperations = r.authorized(kmsg.ACLResourceTypeGroup, id)
 		}
 		g := b.groups.lock(id, false)
 		if g == nil || g.modern == nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau/moldau/internal/broker/auth"
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
@@ -29,7 +30,7 @@ type fetchResult struct {
 }
 
 // fetch answers on the writer's time: it may have to wait for records.
-func (b *Broker) fetch(_ *request, q *kmsg.FetchRequest) reply {
+func (b *Broker) fetch(r *request, q *kmsg.FetchRequest) reply {
 	return reply{wait: func(ctx context.Context) kmsg.Response {
 		f, err := b.sessions.open(q, b.cfg.Now())
 		resp := &fetchResponse{FetchResponse: response[*kmsg.FetchResponse](q)}
@@ -38,10 +39,15 @@ func (b *Broker) fetch(_ *request, q *kmsg.FetchRequest) reply {
 			return resp
 		}
 		committed := q.IsolationLevel == 1
-		if !b.awaitRecords(ctx, q, f.parts, committed) {
+		if !b.awaitRecords(ctx, r, q, f.parts, committed) {
 			return nil
 		}
-		resp.results = b.read(q, f.parts, committed)
+		resp.results = b.read(r, q, f.parts, committed)
+		size := 0
+		for i := range resp.results {
+			size += resp.results[i].Bytes
+		}
+		r.throttle(resp, auth.ConsumerByteRate, float64(size))
 		if f.session != nil {
 			resp.SessionID = f.session.id
 			if f.incremental {
@@ -72,12 +78,15 @@ func news(results []fetchResult) []fetchResult {
 }
 
 // resolve finds the log of a partition and checks what the client believes of it.
-func (b *Broker) resolve(part *fetchPart, byID bool) (*log.Partition, *kerr.Error) {
+func (b *Broker) resolve(r *request, part *fetchPart, byID bool) (*log.Partition, *kerr.Error) {
 	t, unknown := b.catalog.topic(part.name), kerr.UnknownTopicOrPartition
 	if byID {
 		if t = b.catalog.topicByID(part.id); t == nil {
 			unknown = kerr.UnknownTopicID
 		}
+	}
+	if t != nil && !r.mayTopic(kmsg.ACLOperationRead, t.name) || t == nil && !byID && !r.mayTopic(kmsg.ACLOperationRead, part.name) {
+		return nil, kerr.TopicAuthorizationFailed
 	}
 	p := t.partition(part.partition)
 	if p == nil {
@@ -91,12 +100,12 @@ func (b *Broker) resolve(part *fetchPart, byID bool) (*log.Partition, *kerr.Erro
 
 // awaitRecords waits until there is enough to answer with, or an error to tell, or the client's time is over. It returns
 // false if the connection ends.
-func (b *Broker) awaitRecords(ctx context.Context, q *kmsg.FetchRequest, parts []fetchPart, committed bool) bool {
+func (b *Broker) awaitRecords(ctx context.Context, r *request, q *kmsg.FetchRequest, parts []fetchPart, committed bool) bool {
 	enough := func() bool {
 		total := int64(0)
 		for i := range parts {
 			part := &parts[i]
-			p, err := b.resolve(part, q.Version >= 13)
+			p, err := b.resolve(r, part, q.Version >= 13)
 			if err != nil {
 				return true
 			}
@@ -117,7 +126,7 @@ func (b *Broker) awaitRecords(ctx context.Context, q *kmsg.FetchRequest, parts [
 	}
 	w := log.NewWaiter()
 	for i := range parts {
-		if p, err := b.resolve(&parts[i], q.Version >= 13); err == nil {
+		if p, err := b.resolve(r, &parts[i], q.Version >= 13); err == nil {
 			p.Watch(committed, w)
 			defer p.Unwatch(w)
 		}
@@ -146,7 +155,7 @@ func divergence(p *log.Partition, part *fetchPart) (epoch int32, end int64, dive
 }
 
 // read reads what fits into one response. The first batch is returned however large it is: a client must get on.
-func (b *Broker) read(q *kmsg.FetchRequest, parts []fetchPart, committed bool) []fetchResult {
+func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, committed bool) []fetchResult {
 	results := make([]fetchResult, len(parts))
 	left, minOne := maxFetchBytes, true
 	if q.MaxBytes >= 0 {
@@ -156,7 +165,7 @@ func (b *Broker) read(q *kmsg.FetchRequest, parts []fetchPart, committed bool) [
 		r := &results[i]
 		r.part = &parts[i]
 		var p *log.Partition
-		if p, r.err = b.resolve(r.part, q.Version >= 13); r.err != nil {
+		if p, r.err = b.resolve(req, r.part, q.Version >= 13); r.err != nil {
 			r.HighWatermark, r.LastStable, r.LogStart = -1, -1, -1
 			continue
 		}

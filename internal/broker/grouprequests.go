@@ -49,7 +49,7 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 		InstanceID:        deref(q.InstanceID),
 		ClientID:          r.ClientID,
 		Host:              r.conn.host,
-		Local:             r.conn.local,
+		Local:             r.conn.listener == nil,
 		SessionTimeout:    millis(q.SessionTimeoutMillis),
 		RebalanceTimeout:  millis(q.RebalanceTimeoutMillis),
 		ProtocolType:      q.ProtocolType,
@@ -68,7 +68,9 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 	for _, p := range q.Protocols {
 		jr.Protocols = append(jr.Protocols, group.Protocol{Name: p.Name, Metadata: slices.Clone(p.Metadata)})
 	}
-	if q.Group == "" {
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		jr.Reply(group.JoinResult{Err: kerr.GroupAuthorizationFailed, MemberID: q.MemberID, Generation: -1})
+	} else if q.Group == "" {
 		jr.Reply(group.JoinResult{Err: kerr.InvalidGroupID, MemberID: q.MemberID, Generation: -1})
 	} else if g := b.groups.lock(q.Group, q.MemberID == ""); g == nil {
 		// A member that says who it is belongs to a group that exists.
@@ -98,7 +100,7 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 	})
 }
 
-func (b *Broker) syncGroup(_ *request, q *kmsg.SyncGroupRequest) reply {
+func (b *Broker) syncGroup(r *request, q *kmsg.SyncGroupRequest) reply {
 	synced := make(chan group.SyncResult, 1)
 	sr := group.SyncRequest{
 		MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation,
@@ -109,7 +111,9 @@ func (b *Broker) syncGroup(_ *request, q *kmsg.SyncGroupRequest) reply {
 	for _, a := range q.GroupAssignment {
 		sr.Assignments[a.MemberID] = slices.Clone(a.MemberAssignment)
 	}
-	if q.Group == "" {
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		sr.Reply(group.SyncResult{Err: kerr.GroupAuthorizationFailed})
+	} else if q.Group == "" {
 		sr.Reply(group.SyncResult{Err: kerr.InvalidGroupID})
 	} else if g := b.groups.lock(q.Group, false); g == nil {
 		sr.Reply(group.SyncResult{Err: kerr.UnknownMemberID})
@@ -126,9 +130,11 @@ func (b *Broker) syncGroup(_ *request, q *kmsg.SyncGroupRequest) reply {
 	})
 }
 
-func (b *Broker) heartbeat(_ *request, q *kmsg.HeartbeatRequest) reply {
+func (b *Broker) heartbeat(r *request, q *kmsg.HeartbeatRequest) reply {
 	resp := response[*kmsg.HeartbeatResponse](q)
-	if q.Group == "" {
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+	} else if q.Group == "" {
 		resp.ErrorCode = kerr.InvalidGroupID.Code
 	} else if g := b.groups.lock(q.Group, false); g == nil {
 		resp.ErrorCode = kerr.UnknownMemberID.Code
@@ -140,7 +146,7 @@ func (b *Broker) heartbeat(_ *request, q *kmsg.HeartbeatRequest) reply {
 	return answer(resp)
 }
 
-func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
+func (b *Broker) leaveGroup(r *request, q *kmsg.LeaveGroupRequest) reply {
 	resp := response[*kmsg.LeaveGroupResponse](q)
 	leaving := []group.Leaving{{MemberID: q.MemberID}}
 	if q.Version >= 3 {
@@ -151,6 +157,10 @@ func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
 	}
 	errs := make([]error, len(leaving))
 	var left *future
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		return answer(resp)
+	}
 	if q.Group == "" {
 		resp.ErrorCode = kerr.InvalidGroupID.Code
 		return answer(resp)
@@ -178,13 +188,18 @@ func (b *Broker) leaveGroup(_ *request, q *kmsg.LeaveGroupRequest) reply {
 	return after(left, resp)
 }
 
-func (b *Broker) describeGroups(_ *request, q *kmsg.DescribeGroupsRequest) reply {
+func (b *Broker) describeGroups(r *request, q *kmsg.DescribeGroupsRequest) reply {
 	resp := response[*kmsg.DescribeGroupsResponse](q)
 	for _, id := range q.Groups {
 		rg := kmsg.NewDescribeGroupsResponseGroup()
 		rg.Group, rg.State = id, group.Dead.String()
+		if !r.mayGroup(kmsg.ACLOperationDescribe, id) {
+			rg.State, rg.ErrorCode = "", kerr.GroupAuthorizationFailed.Code
+			resp.Groups = append(resp.Groups, rg)
+			continue
+		}
 		if q.IncludeAuthorizedOperations {
-			rg.AuthorizedOperations = allGroupOperations
+			rg.AuthorizedOperations = r.authorized(kmsg.ACLResourceTypeGroup, id)
 		}
 		g := b.groups.lock(id, false)
 		if g != nil && g.modern != nil {
@@ -211,12 +226,16 @@ func (b *Broker) describeGroups(_ *request, q *kmsg.DescribeGroupsRequest) reply
 	return answer(resp)
 }
 
-func (b *Broker) listGroups(_ *request, q *kmsg.ListGroupsRequest) reply {
+func (b *Broker) listGroups(r *request, q *kmsg.ListGroupsRequest) reply {
 	resp := response[*kmsg.ListGroupsResponse](q)
 	matches := func(filter []string, value string) bool {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, value) })
 	}
+	all := r.mayCluster(kmsg.ACLOperationDescribe)
 	for _, g := range b.groups.all() {
+		if !all && !r.mayGroup(kmsg.ACLOperationDescribe, g.id) {
+			continue
+		}
 		g.mu.Lock()
 		lg := kmsg.NewListGroupsResponseGroup()
 		lg.Group, lg.GroupState = g.id, g.state()
@@ -233,13 +252,15 @@ func (b *Broker) listGroups(_ *request, q *kmsg.ListGroupsRequest) reply {
 	return answer(resp)
 }
 
-func (b *Broker) deleteGroups(_ *request, q *kmsg.DeleteGroupsRequest) reply {
+func (b *Broker) deleteGroups(r *request, q *kmsg.DeleteGroupsRequest) reply {
 	resp := response[*kmsg.DeleteGroupsResponse](q)
 	var last *future
 	for _, id := range q.Groups {
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group = id
-		if g := b.groups.lock(id, false); g == nil {
+		if !r.mayGroup(kmsg.ACLOperationDelete, id) {
+			rg.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		} else if g := b.groups.lock(id, false); g == nil {
 			rg.ErrorCode = kerr.GroupIDNotFound.Code
 		} else {
 			f, err := b.groups.delete(g, b.cfg.Now())

@@ -17,7 +17,7 @@ const (
 	earliestPending     = -6
 )
 
-func (b *Broker) listOffsets(_ *request, q *kmsg.ListOffsetsRequest) reply {
+func (b *Broker) listOffsets(r *request, q *kmsg.ListOffsetsRequest) reply {
 	resp := response[*kmsg.ListOffsetsResponse](q)
 	for _, qt := range q.Topics {
 		rt := kmsg.NewListOffsetsResponseTopic()
@@ -27,7 +27,9 @@ func (b *Broker) listOffsets(_ *request, q *kmsg.ListOffsetsRequest) reply {
 			rp := kmsg.NewListOffsetsResponseTopicPartition()
 			rp.Partition, rp.Timestamp, rp.Offset, rp.LeaderEpoch = qp.Partition, -1, -1, -1
 			p := t.partition(qp.Partition)
-			if p == nil {
+			if !r.mayTopic(kmsg.ACLOperationDescribe, qt.Topic) {
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			} else if p == nil {
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			} else if err := checkLeaderEpoch(p, qp.CurrentLeaderEpoch); err != nil {
 				rp.ErrorCode = code(err)

@@ -22,14 +22,6 @@ const (
 	localPort = 9092
 )
 
-// allTopicOperations and allClusterOperations are sets of everything there is to do: nobody is refused anything yet. Bits
-// are Kafka's operation codes.
-const (
-	allTopicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
-	allClusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
-	allGroupOperations   = 1<<3 | 1<<6 | 1<<8
-)
-
 func splitHostPort(s string) (host string, port int32, err error) {
 	host, p, err := net.SplitHostPort(s)
 	if err != nil {
@@ -41,10 +33,10 @@ func splitHostPort(s string) (host string, port int32, err error) {
 
 // address returns where the client of a connection is told to connect to.
 func (c *conn) address() (host string, port int32) {
-	if c.local {
+	if c.listener == nil {
 		return localHost, localPort
 	}
-	return c.b.host, c.b.port
+	return c.listener.host, c.listener.port
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -58,14 +50,14 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 	resp.ClusterID = &b.clusterID
 	resp.ControllerID = nodeID
 	if q.IncludeClusterAuthorizedOperations {
-		resp.AuthorizedOperations = allClusterOperations
+		resp.AuthorizedOperations = r.authorizedCluster()
 	}
 
 	add := func(t *topic) {
 		mt := kmsg.NewMetadataResponseTopic()
 		mt.Topic, mt.TopicID, mt.IsInternal = &t.name, t.id, t.internal()
 		if q.IncludeTopicAuthorizedOperations {
-			mt.AuthorizedOperations = allTopicOperations
+			mt.AuthorizedOperations = r.authorized(kmsg.ACLResourceTypeTopic, t.name)
 		}
 		mt.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.partitions))
 		for i, p := range t.partitions {
@@ -87,22 +79,32 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
 		for _, t := range b.catalog.all() {
-			add(t)
+			if r.mayTopic(kmsg.ACLOperationDescribe, t.name) {
+				add(t)
+			}
 		}
 		return answer(resp)
 	}
 	for _, want := range q.Topics {
 		var none [16]byte
 		if want.Topic == nil {
-			if t := b.catalog.topicByID(want.TopicID); t != nil && want.TopicID != none {
+			if t := b.catalog.topicByID(want.TopicID); t != nil && want.TopicID != none && r.mayTopic(kmsg.ACLOperationDescribe, t.name) {
 				add(t)
 			} else {
 				fail(nil, want.TopicID, kerr.UnknownTopicID)
 			}
 			continue
 		}
+		if !r.mayTopic(kmsg.ACLOperationDescribe, *want.Topic) {
+			fail(want.Topic, none, kerr.TopicAuthorizationFailed)
+			continue
+		}
 		t := b.catalog.topic(*want.Topic)
 		if t == nil && !b.cfg.NoAutoCreate && (q.Version < 4 || q.AllowAutoTopicCreation) {
+			if !r.mayCreate(*want.Topic) {
+				fail(want.Topic, none, kerr.TopicAuthorizationFailed)
+				continue
+			}
 			ts, no := b.catalog.create([]newTopic{{name: *want.Topic, partitions: b.cfg.DefaultPartitions}}, false)
 			switch {
 			case no[0] == nil:
@@ -140,7 +142,7 @@ func (b *Broker) describeCluster(r *request, q *kmsg.DescribeClusterRequest) rep
 		return answer(resp)
 	}
 	if q.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = allClusterOperations
+		resp.ClusterAuthorizedOperations = r.authorizedCluster()
 	}
 	db := kmsg.NewDescribeClusterResponseBroker()
 	db.NodeID = nodeID
@@ -163,7 +165,17 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 	case 1:
 		b.catalog.ensure(transactionsTopic)
 	}
+	refused := func(key string) *kerr.Error {
+		switch {
+		case q.CoordinatorType == 0 && !r.mayGroup(kmsg.ACLOperationDescribe, key):
+			return kerr.GroupAuthorizationFailed
+		case q.CoordinatorType == 1 && !r.mayTransact(kmsg.ACLOperationDescribe, key):
+			return kerr.TransactionalIDAuthorizationFailed
+		}
+		return failure
+	}
 	if q.Version < 4 {
+		failure = refused(q.CoordinatorKey)
 		resp.NodeID, resp.Host, resp.Port = nodeID, host, port
 		if failure != nil {
 			resp.NodeID, resp.Host, resp.Port, resp.ErrorCode = -1, "", -1, failure.Code
@@ -173,7 +185,7 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 	for _, key := range q.CoordinatorKeys {
 		c := kmsg.NewFindCoordinatorResponseCoordinator()
 		c.Key, c.NodeID, c.Host, c.Port = key, nodeID, host, port
-		if failure != nil {
+		if failure := refused(key); failure != nil {
 			c.NodeID, c.Host, c.Port, c.ErrorCode = -1, "", -1, failure.Code
 		}
 		resp.Coordinators = append(resp.Coordinators, c)
@@ -181,12 +193,14 @@ func (b *Broker) findCoordinator(r *request, q *kmsg.FindCoordinatorRequest) rep
 	return answer(resp)
 }
 
-func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartitionsRequest) reply {
+func (b *Broker) describeTopicPartitions(r *request, q *kmsg.DescribeTopicPartitionsRequest) reply {
 	resp := response[*kmsg.DescribeTopicPartitionsResponse](q)
 	var names []string
 	if len(q.Topics) == 0 {
 		for _, t := range b.catalog.all() {
-			names = append(names, t.name)
+			if r.mayTopic(kmsg.ACLOperationDescribe, t.name) {
+				names = append(names, t.name)
+			}
 		}
 	}
 	for _, t := range q.Topics {
@@ -213,7 +227,12 @@ func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartit
 	for _, name := range names {
 		rt := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		rt.Topic = ptr(name)
-		rt.AuthorizedOperations = allTopicOperations
+		if !r.mayTopic(kmsg.ACLOperationDescribe, name) {
+			rt.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			resp.Topics = append(resp.Topics, rt)
+			continue
+		}
+		rt.AuthorizedOperations = r.authorized(kmsg.ACLResourceTypeTopic, name)
 		t := b.catalog.topic(name)
 		if t == nil {
 			rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
@@ -247,8 +266,12 @@ func (b *Broker) describeTopicPartitions(_ *request, q *kmsg.DescribeTopicPartit
 	return answer(resp)
 }
 
-func (b *Broker) describeLogDirs(_ *request, q *kmsg.DescribeLogDirsRequest) reply {
+func (b *Broker) describeLogDirs(r *request, q *kmsg.DescribeLogDirsRequest) reply {
 	resp := response[*kmsg.DescribeLogDirsResponse](q)
+	if !r.mayCluster(kmsg.ACLOperationDescribe) {
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+		return answer(resp)
+	}
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = b.cfg.Dir
 	add := func(t *topic, partitions []int32) {
@@ -289,8 +312,12 @@ func indexes(ps []*log.Partition) []int32 {
 }
 
 // electLeaders answers that the one node leads everything already.
-func (b *Broker) electLeaders(_ *request, q *kmsg.ElectLeadersRequest) reply {
+func (b *Broker) electLeaders(r *request, q *kmsg.ElectLeadersRequest) reply {
 	resp := response[*kmsg.ElectLeadersResponse](q)
+	if !r.mayCluster(kmsg.ACLOperationAlter) {
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+		return answer(resp)
+	}
 	add := func(name string, partitions []int32) {
 		rt := kmsg.NewElectLeadersResponseTopic()
 		rt.Topic = name
@@ -312,11 +339,15 @@ func (b *Broker) electLeaders(_ *request, q *kmsg.ElectLeadersRequest) reply {
 }
 
 // listPartitionReassignments answers that nothing moves.
-func (b *Broker) listPartitionReassignments(_ *request, q *kmsg.ListPartitionReassignmentsRequest) reply {
-	return answer(response[*kmsg.ListPartitionReassignmentsResponse](q))
+func (b *Broker) listPartitionReassignments(r *request, q *kmsg.ListPartitionReassignmentsRequest) reply {
+	resp := response[*kmsg.ListPartitionReassignmentsResponse](q)
+	if !r.mayCluster(kmsg.ACLOperationDescribe) {
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+	}
+	return answer(resp)
 }
 
-func (b *Broker) offsetForLeaderEpoch(_ *request, q *kmsg.OffsetForLeaderEpochRequest) reply {
+func (b *Broker) offsetForLeaderEpoch(r *request, q *kmsg.OffsetForLeaderEpochRequest) reply {
 	resp := response[*kmsg.OffsetForLeaderEpochResponse](q)
 	for _, qt := range q.Topics {
 		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
@@ -326,7 +357,9 @@ func (b *Broker) offsetForLeaderEpoch(_ *request, q *kmsg.OffsetForLeaderEpochRe
 			rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
 			rp.Partition, rp.LeaderEpoch, rp.EndOffset = qp.Partition, -1, -1
 			p := t.partition(qp.Partition)
-			if p == nil {
+			if !r.mayTopic(kmsg.ACLOperationDescribe, qt.Topic) {
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			} else if p == nil {
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			} else if err := checkLeaderEpoch(p, qp.CurrentLeaderEpoch); err != nil {
 				rp.ErrorCode = code(err)

@@ -11,8 +11,12 @@ import (
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
-func (b *Broker) offsetDelete(_ *request, q *kmsg.OffsetDeleteRequest) reply {
+func (b *Broker) offsetDelete(r *request, q *kmsg.OffsetDeleteRequest) reply {
 	resp := response[*kmsg.OffsetDeleteResponse](q)
+	if !r.mayGroup(kmsg.ACLOperationDelete, q.Group) {
+		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		return answer(resp)
+	}
 	g := b.groups.lock(q.Group, false)
 	if g == nil {
 		resp.ErrorCode = kerr.GroupIDNotFound.Code
@@ -32,6 +36,8 @@ func (b *Broker) offsetDelete(_ *request, q *kmsg.OffsetDeleteRequest) reply {
 			rp.Partition = qp.Partition
 			tp := group.TopicPartition{Topic: qt.Topic, Partition: qp.Partition}
 			switch {
+			case !r.mayTopic(kmsg.ACLOperationRead, qt.Topic):
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 			case b.catalog.topic(qt.Topic).partition(qp.Partition) == nil:
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			case g.subscribes(qt.Topic):
@@ -79,16 +85,18 @@ func (b *Broker) commitOffset(off int64, epoch int32, metadata *string, retentio
 // maxOffsetMetadata bounds the metadata of a committed offset (offset.metadata.max.bytes).
 const maxOffsetMetadata = 4096
 
-func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
+func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 	resp := response[*kmsg.OffsetCommitResponse](q)
 	retention := int64(-1)
 	if q.Version <= 4 {
 		retention = q.RetentionTimeMillis
 	}
-	g := b.groups.lock(q.Group, q.Generation < 0)
+	var g *consumers
 	var refused error
 	var accept func(group.Part) error
-	if g == nil {
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		refused = kerr.GroupAuthorizationFailed
+	} else if g = b.groups.lock(q.Group, q.Generation < 0); g == nil {
 		refused = kerr.IllegalGeneration
 		if q.Version >= 9 {
 			refused = kerr.GroupIDNotFound
@@ -108,12 +116,15 @@ func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
 				unknown = kerr.UnknownTopicID
 			}
 		}
+		mayRead := t == nil && q.Version >= 10 || r.mayTopic(kmsg.ACLOperationRead, nameOf(t, qt.Topic))
 		for _, qp := range qt.Partitions {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
 			rp.Partition = qp.Partition
 			switch {
 			case refused != nil:
 				rp.ErrorCode = code(refused)
+			case !mayRead:
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 			case t.partition(qp.Partition) == nil:
 				rp.ErrorCode = unknown.Code
 			case len(deref(qp.Metadata)) > maxOffsetMetadata:
@@ -152,14 +163,14 @@ func (b *Broker) offsetCommit(_ *request, q *kmsg.OffsetCommitRequest) reply {
 	}}
 }
 
-func (b *Broker) offsetFetch(_ *request, q *kmsg.OffsetFetchRequest) reply {
+func (b *Broker) offsetFetch(r *request, q *kmsg.OffsetFetchRequest) reply {
 	resp := response[*kmsg.OffsetFetchResponse](q)
 	var waits []*future
 	if q.Version >= 8 {
 		for _, qg := range q.Groups {
 			rg := kmsg.NewOffsetFetchResponseGroup()
 			rg.Group = qg.Group
-			topics, f, err := b.fetchOffsets(q, qg)
+			topics, f, err := b.fetchOffsets(r, q, qg)
 			rg.Topics, rg.ErrorCode = topics, code(err)
 			waits = append(waits, f)
 			resp.Groups = append(resp.Groups, rg)
@@ -175,7 +186,7 @@ func (b *Broker) offsetFetch(_ *request, q *kmsg.OffsetFetchRequest) reply {
 			t.Topic, t.Partitions = qt.Topic, qt.Partitions
 			qg.Topics = append(qg.Topics, t)
 		}
-		topics, f, err := b.fetchOffsets(q, qg)
+		topics, f, err := b.fetchOffsets(r, q, qg)
 		resp.ErrorCode = code(err)
 		waits = append(waits, f)
 		for _, rt := range topics {
@@ -201,7 +212,10 @@ func (b *Broker) offsetFetch(_ *request, q *kmsg.OffsetFetchRequest) reply {
 
 // fetchOffsets returns the offsets of a group, and the write that makes them durable. A group that is not known has
 // none.
-func (b *Broker) fetchOffsets(q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchRequestGroup) ([]kmsg.OffsetFetchResponseGroupTopic, *future, error) {
+func (b *Broker) fetchOffsets(r *request, q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchRequestGroup) ([]kmsg.OffsetFetchResponseGroupTopic, *future, error) {
+	if !r.mayGroup(kmsg.ACLOperationDescribe, qg.Group) {
+		return nil, nil, kerr.GroupAuthorizationFailed
+	}
 	g := b.groups.lock(qg.Group, false)
 	offsets := group.NewOffsets()
 	var last *future
@@ -230,7 +244,7 @@ func (b *Broker) fetchOffsets(q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchReq
 	if qg.Topics == nil {
 		for _, e := range offsets.All() {
 			t := b.catalog.topic(e.Topic)
-			if t == nil && q.Version >= 10 {
+			if t == nil && q.Version >= 10 || !r.mayTopic(kmsg.ACLOperationDescribe, e.Topic) {
 				continue
 			}
 			if n := len(topics); n == 0 || topics[n-1].Topic != e.Topic {
@@ -256,7 +270,14 @@ func (b *Broker) fetchOffsets(q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchReq
 				name = t.name
 			}
 		}
+		may := unknown || r.mayTopic(kmsg.ACLOperationDescribe, name)
 		for _, p := range qt.Partitions {
+			if !may {
+				rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+				rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode = p, -1, -1, new(string), kerr.TopicAuthorizationFailed.Code
+				rt.Partitions = append(rt.Partitions, rp)
+				continue
+			}
 			rp := get(group.TopicPartition{Topic: name, Partition: p})
 			if unknown {
 				rp.ErrorCode = kerr.UnknownTopicID.Code
@@ -266,4 +287,12 @@ func (b *Broker) fetchOffsets(q *kmsg.OffsetFetchRequest, qg kmsg.OffsetFetchReq
 		topics = append(topics, rt)
 	}
 	return topics, last, nil
+}
+
+// nameOf returns the name of a topic, or that a request gives if there is none.
+func nameOf(t *topic, asked string) string {
+	if t != nil {
+		return t.name
+	}
+	return asked
 }

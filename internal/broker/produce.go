@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau/moldau/internal/broker/auth"
 	"github.com/moldau/moldau/internal/broker/log"
 	"github.com/moldau/moldau/internal/broker/txn"
 )
@@ -40,12 +41,15 @@ type producing struct {
 	owners  []txn.Partition
 }
 
-func (b *Broker) produce(_ *request, q *kmsg.ProduceRequest) reply {
-	p := b.producing(q)
+func (b *Broker) produce(r *request, q *kmsg.ProduceRequest) reply {
+	p := b.producing(r, q)
+	r.throttle(p.resp, auth.ProducerByteRate, float64(r.size))
 	var f *future
 	switch {
 	case q.Acks < -1 || q.Acks > 1:
 		p.refuse(kerr.InvalidRequiredAcks, "")
+	case len(p.appends) > 0 && q.TransactionID != nil && !r.mayTransact(kmsg.ACLOperationWrite, *q.TransactionID):
+		p.refuse(kerr.TransactionalIDAuthorizationFailed, "")
 	case len(p.appends) > 0 && q.TransactionID != nil:
 		f = b.txns.produce(*q.TransactionID, q.Version, p)
 	case len(p.appends) > 0:
@@ -79,7 +83,7 @@ func (b *Broker) produce(_ *request, q *kmsg.ProduceRequest) reply {
 }
 
 // producing finds the partitions of a request and prepares its answer.
-func (b *Broker) producing(q *kmsg.ProduceRequest) *producing {
+func (b *Broker) producing(r *request, q *kmsg.ProduceRequest) *producing {
 	p := &producing{resp: response[*kmsg.ProduceResponse](q)}
 	p.resp.Topics = make([]kmsg.ProduceResponseTopic, len(q.Topics))
 	for i := range q.Topics {
@@ -93,11 +97,16 @@ func (b *Broker) producing(q *kmsg.ProduceRequest) *producing {
 				unknown = kerr.UnknownTopicID
 			}
 		}
+		may := t != nil && r.mayTopic(kmsg.ACLOperationWrite, t.name)
 		for j := range qt.Partitions {
 			qp, rp := &qt.Partitions[j], &rt.Partitions[j]
 			rp.Default()
 			rp.Partition, rp.BaseOffset, rp.LogStartOffset = qp.Partition, -1, -1
 			part := t.partition(qp.Partition)
+			if t != nil && !may || t == nil && q.Version < 13 && !r.mayTopic(kmsg.ACLOperationWrite, qt.Topic) {
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+				continue
+			}
 			if part == nil {
 				rp.ErrorCode = unknown.Code
 				continue

@@ -26,7 +26,7 @@ func both(resp kmsg.Response, fs ...*future) reply {
 	}}
 }
 
-func (b *Broker) initProducerID(_ *request, q *kmsg.InitProducerIDRequest) reply {
+func (b *Broker) initProducerID(r *request, q *kmsg.InitProducerIDRequest) reply {
 	resp := response[*kmsg.InitProducerIDResponse](q)
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
 	fail := func(err error) reply {
@@ -39,7 +39,13 @@ func (b *Broker) initProducerID(_ *request, q *kmsg.InitProducerIDRequest) reply
 	if (q.ProducerID < 0) != (q.ProducerEpoch < 0) {
 		return fail(kerr.InvalidRequest)
 	}
+	if q.TransactionalID != nil && !r.mayTransact(kmsg.ACLOperationWrite, *q.TransactionalID) {
+		return fail(kerr.TransactionalIDAuthorizationFailed)
+	}
 	if q.TransactionalID == nil {
+		if !r.mayProduceSomewhere() {
+			return fail(kerr.ClusterAuthorizationFailed)
+		}
 		id, f := b.txns.ids.take()
 		resp.ProducerID, resp.ProducerEpoch = id, 0
 		return after(f, resp)
@@ -77,14 +83,14 @@ func (b *Broker) initProducerID(_ *request, q *kmsg.InitProducerIDRequest) reply
 	return both(resp, block, f)
 }
 
-func (b *Broker) addPartitionsToTxn(_ *request, q *kmsg.AddPartitionsToTxnRequest) reply {
+func (b *Broker) addPartitionsToTxn(r *request, q *kmsg.AddPartitionsToTxnRequest) reply {
 	resp := response[*kmsg.AddPartitionsToTxnResponse](q)
 	if q.Version < 4 {
 		var rts []kmsg.AddPartitionsToTxnRequestTransactionTopic
 		for _, t := range q.Topics {
 			rts = append(rts, kmsg.AddPartitionsToTxnRequestTransactionTopic{Topic: t.Topic, Partitions: t.Partitions})
 		}
-		results, f := b.addPartitions(q.TransactionalID, txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, rts, false, q.Version)
+		results, f := b.addPartitions(r, q.TransactionalID, txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, rts, false, q.Version)
 		for _, r := range results {
 			t := kmsg.NewAddPartitionsToTxnResponseTopic()
 			t.Topic = r.Topic
@@ -95,12 +101,16 @@ func (b *Broker) addPartitionsToTxn(_ *request, q *kmsg.AddPartitionsToTxnReques
 		}
 		return after(f, resp)
 	}
+	if !r.mayCluster(kmsg.ACLOperationClusterAction) {
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+		return answer(resp)
+	}
 	var fs []*future
 	for _, qt := range q.Transactions {
 		rt := kmsg.NewAddPartitionsToTxnResponseTransaction()
 		rt.TransactionalID = qt.TransactionalID
 		var f *future
-		rt.Topics, f = b.addPartitions(qt.TransactionalID, txn.Producer{ID: qt.ProducerID, Epoch: qt.ProducerEpoch}, qt.Topics, qt.VerifyOnly, q.Version)
+		rt.Topics, f = b.addPartitions(r, qt.TransactionalID, txn.Producer{ID: qt.ProducerID, Epoch: qt.ProducerEpoch}, qt.Topics, qt.VerifyOnly, q.Version)
 		fs = append(fs, f)
 		resp.Transactions = append(resp.Transactions, rt)
 	}
@@ -108,15 +118,17 @@ func (b *Broker) addPartitionsToTxn(_ *request, q *kmsg.AddPartitionsToTxnReques
 }
 
 // addPartitions adds partitions to a transaction, all or none, or says which are in it.
-func (b *Broker) addPartitions(id string, producer txn.Producer, topics []kmsg.AddPartitionsToTxnRequestTransactionTopic, verifyOnly bool, version int16) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
+func (b *Broker) addPartitions(r *request, id string, producer txn.Producer, topics []kmsg.AddPartitionsToTxnRequestTransactionTopic, verifyOnly bool, version int16) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
 	var parts []txn.Partition
 	var results []kmsg.AddPartitionsToTxnResponseTransactionTopic
 	missing := false
-	each := func(f func(t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition)) {
+	// Whoever asks for version 4 is another broker, and has checked.
+	may := func(topic string) bool { return version >= 4 || r.mayTopic(kmsg.ACLOperationWrite, topic) }
+	each := func(f func(name string, t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition)) {
 		for i := range results {
 			t := b.catalog.topic(results[i].Topic)
 			for j := range results[i].Partitions {
-				f(t, &results[i].Partitions[j])
+				f(results[i].Topic, t, &results[i].Partitions[j])
 			}
 		}
 	}
@@ -127,7 +139,7 @@ func (b *Broker) addPartitions(id string, producer txn.Producer, topics []kmsg.A
 		for _, p := range qt.Partitions {
 			rp := kmsg.NewAddPartitionsToTxnResponseTransactionTopicPartition()
 			rp.Partition = p
-			if t.partition(p) == nil {
+			if t.partition(p) == nil || !may(qt.Topic) {
 				missing = true
 			} else {
 				parts = append(parts, txn.Partition{Topic: t.id, Partition: p})
@@ -137,19 +149,24 @@ func (b *Broker) addPartitions(id string, producer txn.Producer, topics []kmsg.A
 		results = append(results, rt)
 	}
 	fail := func(err error) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
-		if err == kerr.ProducerFenced && version < 2 {
-			err = kerr.InvalidProducerEpoch
-		}
-		each(func(_ *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) { rp.ErrorCode = code(err) })
+		err = fencedOf(err, version)
+		each(func(_ string, _ *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
+			rp.ErrorCode = code(err)
+		})
 		return results, nil
 	}
 	if id == "" {
 		return fail(kerr.InvalidRequest)
 	}
+	if version < 4 && !r.mayTransact(kmsg.ACLOperationWrite, id) {
+		return fail(kerr.TransactionalIDAuthorizationFailed)
+	}
 	if missing {
-		each(func(t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
+		each(func(topic string, t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
 			rp.ErrorCode = kerr.OperationNotAttempted.Code
-			if t.partition(rp.Partition) == nil {
+			if !may(topic) {
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			} else if t.partition(rp.Partition) == nil {
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			}
 		})
@@ -161,7 +178,7 @@ func (b *Broker) addPartitions(id string, producer txn.Producer, topics []kmsg.A
 	}
 	defer e.mu.Unlock()
 	if verifyOnly {
-		each(func(t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
+		each(func(_ string, t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition) {
 			rp.ErrorCode = code(e.state.Verify(producer, txn.Partition{Topic: t.id, Partition: rp.Partition}))
 		})
 		return results, nil
@@ -177,23 +194,43 @@ func (b *Broker) addPartitions(id string, producer txn.Producer, topics []kmsg.A
 	return results, e.last
 }
 
-func (b *Broker) addOffsetsToTxn(_ *request, q *kmsg.AddOffsetsToTxnRequest) reply {
+// fencedOf returns what clients of before version 2 know a fenced producer by.
+func fencedOf(err error, version int16) error {
+	if err == kerr.ProducerFenced && version < 2 {
+		return kerr.InvalidProducerEpoch
+	}
+	return err
+}
+
+// lockTransaction returns a transactional id for its producer to work with, locked.
+func (b *Broker) lockTransaction(r *request, id string) (*transaction, error) {
+	if id == "" {
+		return nil, kerr.InvalidRequest
+	}
+	if !r.mayTransact(kmsg.ACLOperationWrite, id) {
+		return nil, kerr.TransactionalIDAuthorizationFailed
+	}
+	e := b.txns.lock(id)
+	if e == nil {
+		return nil, kerr.InvalidProducerIDMapping
+	}
+	return e, nil
+}
+
+func (b *Broker) addOffsetsToTxn(r *request, q *kmsg.AddOffsetsToTxnRequest) reply {
 	resp := response[*kmsg.AddOffsetsToTxnResponse](q)
 	fail := func(err error) reply {
-		if err == kerr.ProducerFenced && q.Version < 2 {
-			err = kerr.InvalidProducerEpoch
-		}
-		resp.ErrorCode = code(err)
+		resp.ErrorCode = code(fencedOf(err, q.Version))
 		return answer(resp)
 	}
-	if q.TransactionalID == "" {
-		return fail(kerr.InvalidRequest)
-	}
-	e := b.txns.lock(q.TransactionalID)
-	if e == nil {
-		return fail(kerr.InvalidProducerIDMapping)
+	e, err := b.lockTransaction(r, q.TransactionalID)
+	if err != nil {
+		return fail(err)
 	}
 	defer e.mu.Unlock()
+	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
+		return fail(kerr.GroupAuthorizationFailed)
+	}
 	changed, err := e.state.Add(b.cfg.Now(), txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, nil, q.Group)
 	if err != nil {
 		return fail(err)
@@ -205,11 +242,21 @@ func (b *Broker) addOffsetsToTxn(_ *request, q *kmsg.AddOffsetsToTxnRequest) rep
 	return after(f, resp)
 }
 
-func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) reply {
+func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) reply {
 	resp := response[*kmsg.TxnOffsetCommitResponse](q)
-	e := b.txns.lock(q.TransactionalID)
 	producer := txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}
 	var refused error
+	var e *transaction
+	switch {
+	case !r.mayTransact(kmsg.ACLOperationWrite, q.TransactionalID):
+		refused = kerr.TransactionalIDAuthorizationFailed
+	case !r.mayGroup(kmsg.ACLOperationRead, q.Group):
+		refused = kerr.GroupAuthorizationFailed
+	default:
+		if e = b.txns.lock(q.TransactionalID); e == nil {
+			refused = kerr.InvalidProducerIDMapping
+		}
+	}
 	changed := false
 	commit := group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation, Transactional: true}
 	if q.Version < 3 {
@@ -217,9 +264,7 @@ func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) rep
 	}
 	var g *consumers
 	var accept func(group.Part) error
-	if e == nil {
-		refused = kerr.InvalidProducerIDMapping
-	} else {
+	if e != nil {
 		defer e.mu.Unlock()
 		g, accept, refused = b.validateTxnCommit(q, commit)
 		if g != nil {
@@ -250,6 +295,8 @@ func (b *Broker) txnOffsetCommit(_ *request, q *kmsg.TxnOffsetCommitRequest) rep
 			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
 			rp.Partition = qp.Partition
 			switch {
+			case t != nil && !r.mayTopic(kmsg.ACLOperationRead, t.name) || t == nil && q.Version < 6 && !r.mayTopic(kmsg.ACLOperationRead, qt.Topic):
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 			case t.partition(qp.Partition) == nil:
 				rp.ErrorCode = unknown.Code
 			case refused != nil:
@@ -293,22 +340,16 @@ func (b *Broker) validateTxnCommit(q *kmsg.TxnOffsetCommitRequest, c group.Commi
 	return g, accept, err
 }
 
-func (b *Broker) endTxn(_ *request, q *kmsg.EndTxnRequest) reply {
+func (b *Broker) endTxn(r *request, q *kmsg.EndTxnRequest) reply {
 	resp := response[*kmsg.EndTxnResponse](q)
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
 	fail := func(err error) reply {
-		if err == kerr.ProducerFenced && q.Version < 2 {
-			err = kerr.InvalidProducerEpoch
-		}
-		resp.ErrorCode = code(err)
+		resp.ErrorCode = code(fencedOf(err, q.Version))
 		return answer(resp)
 	}
-	if q.TransactionalID == "" {
-		return fail(kerr.InvalidRequest)
-	}
-	e := b.txns.lock(q.TransactionalID)
-	if e == nil {
-		return fail(kerr.InvalidProducerIDMapping)
+	e, err := b.lockTransaction(r, q.TransactionalID)
+	if err != nil {
+		return fail(err)
 	}
 	defer e.mu.Unlock()
 	var block *future
@@ -330,8 +371,9 @@ func (b *Broker) endTxn(_ *request, q *kmsg.EndTxnRequest) reply {
 }
 
 // writeTxnMarkers writes markers by hand: how an operator ends a transaction that nobody coordinates any more.
-func (b *Broker) writeTxnMarkers(_ *request, q *kmsg.WriteTxnMarkersRequest) reply {
+func (b *Broker) writeTxnMarkers(r *request, q *kmsg.WriteTxnMarkersRequest) reply {
 	resp := response[*kmsg.WriteTxnMarkersResponse](q)
+	may := r.mayCluster(kmsg.ACLOperationAlter) || r.mayCluster(kmsg.ACLOperationClusterAction)
 	var fs []*future
 	for _, qm := range q.Markers {
 		rm := kmsg.NewWriteTxnMarkersResponseMarker()
@@ -345,7 +387,9 @@ func (b *Broker) writeTxnMarkers(_ *request, q *kmsg.WriteTxnMarkersRequest) rep
 			for _, p := range qt.Partitions {
 				rp := kmsg.NewWriteTxnMarkersResponseMarkerTopicPartition()
 				rp.Partition = p
-				if part := t.partition(p); part == nil {
+				if part := t.partition(p); !may {
+					rp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+				} else if part == nil {
 					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 				} else {
 					w.Markers = append(w.Markers, log.Marker{
@@ -370,7 +414,7 @@ func (b *Broker) writeTxnMarkers(_ *request, q *kmsg.WriteTxnMarkersRequest) rep
 	return both(resp, fs...)
 }
 
-func (b *Broker) describeProducers(_ *request, q *kmsg.DescribeProducersRequest) reply {
+func (b *Broker) describeProducers(r *request, q *kmsg.DescribeProducersRequest) reply {
 	resp := response[*kmsg.DescribeProducersResponse](q)
 	for _, qt := range q.Topics {
 		rt := kmsg.NewDescribeProducersResponseTopic()
@@ -379,7 +423,9 @@ func (b *Broker) describeProducers(_ *request, q *kmsg.DescribeProducersRequest)
 		for _, i := range qt.Partitions {
 			rp := kmsg.NewDescribeProducersResponseTopicPartition()
 			rp.Partition = i
-			if p := t.partition(i); p == nil {
+			if p := t.partition(i); !r.mayTopic(kmsg.ACLOperationRead, qt.Topic) {
+				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			} else if p == nil {
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			} else {
 				for _, s := range p.Producers() {
@@ -396,13 +442,15 @@ func (b *Broker) describeProducers(_ *request, q *kmsg.DescribeProducersRequest)
 	return answer(resp)
 }
 
-func (b *Broker) describeTransactions(_ *request, q *kmsg.DescribeTransactionsRequest) reply {
+func (b *Broker) describeTransactions(r *request, q *kmsg.DescribeTransactionsRequest) reply {
 	resp := response[*kmsg.DescribeTransactionsResponse](q)
 	var fs []*future
 	for _, id := range q.TransactionalIDs {
 		rs := kmsg.NewDescribeTransactionsResponseTransactionState()
 		rs.TransactionalID = id
-		if id == "" {
+		if !r.mayTransact(kmsg.ACLOperationDescribe, id) {
+			rs.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+		} else if id == "" {
 			rs.ErrorCode = kerr.InvalidRequest.Code
 		} else if e := b.txns.lock(id); e == nil {
 			rs.ErrorCode = kerr.TransactionalIDNotFound.Code
@@ -415,7 +463,7 @@ func (b *Broker) describeTransactions(_ *request, q *kmsg.DescribeTransactionsRe
 			}
 			for _, tp := range s.Partitions() {
 				t := b.catalog.topicByID(tp.Topic)
-				if t == nil {
+				if t == nil || !r.mayTopic(kmsg.ACLOperationDescribe, t.name) {
 					continue
 				}
 				if n := len(rs.Topics); n == 0 || rs.Topics[n-1].Topic != t.name {
@@ -434,7 +482,7 @@ func (b *Broker) describeTransactions(_ *request, q *kmsg.DescribeTransactionsRe
 	return both(resp, fs...)
 }
 
-func (b *Broker) listTransactions(_ *request, q *kmsg.ListTransactionsRequest) reply {
+func (b *Broker) listTransactions(r *request, q *kmsg.ListTransactionsRequest) reply {
 	resp := response[*kmsg.ListTransactionsResponse](q)
 	known := []string{"Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort", "Dead", "PrepareEpochFence"}
 	for _, f := range q.StateFilters {
@@ -458,6 +506,7 @@ func (b *Broker) listTransactions(_ *request, q *kmsg.ListTransactionsRequest) r
 		e.mu.Unlock()
 		switch {
 		case state == txn.Dead,
+			!r.mayTransact(kmsg.ACLOperationDescribe, s.ID()),
 			len(q.StateFilters) > 0 && !slices.Contains(q.StateFilters, state.String()),
 			len(q.ProducerIDFilters) > 0 && !slices.Contains(q.ProducerIDFilters, producer.ID),
 			pattern != nil && !pattern.MatchString(s.ID()),

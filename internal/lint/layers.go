@@ -54,6 +54,7 @@ var guests = [...]guest{
 	{"github.com/cockroachdb/pebble/v2", []string{"internal/tier"}, "one room knows what the disk is made of"},
 	{"github.com/cockroachdb/pebble/v2/vfs", []string{"internal/tier", "internal/broker", "internal/worker", "streamtest", "."}, "a file system that tests can crash"},
 	{"github.com/cockroachdb/errors/oserror", []string{"internal/tier", "internal/broker"}, "the errors of that file system"},
+	{"github.com/golang-jwt/jwt/v5", []string{"internal/broker/auth"}, "signatures of tokens are checked by code that many look at"},
 	{"github.com/google/btree", []string{"internal/table"}, "the ordered index of a table"},
 	{"github.com/google/uuid", []string{"internal/broker", "serde"}, "a type that users have, and the shape of Kafka's ids"},
 	{"github.com/hamba/avro/v2", []string{"serde/avro"}, "only who wants Avro links it"},

@@ -10,6 +10,8 @@ import (
 const (
 	// MaxProduceFrame is the largest produce request, Kafka's socket.request.max.bytes.
 	MaxProduceFrame = 100 << 20
+	// MaxUnknownFrame is the largest request of a client that has not said who it is (sasl.server.max.receive.size).
+	MaxUnknownFrame = 512 << 10
 	// MaxGroupFrame is the largest JoinGroup and SyncGroup request: they carry members' own data.
 	MaxGroupFrame = 16 << 20
 	// MaxFrame is the largest other request.
@@ -32,14 +34,15 @@ func maxFrame(key int16) int {
 }
 
 // ReadFrame reads one frame without its length into a buffer of its own. io.EOF means that the peer closed between two frames.
-// The limit of a frame depends on its request key, which is checked before the frame is allocated.
-func ReadFrame(r io.Reader) ([]byte, error) {
+// The limit of a frame depends on its request key, and is most at any rate; it is checked before the frame is allocated.
+// reserve is asked before memory for so many more bytes of the frame is taken; an error of its is returned.
+func ReadFrame(r io.Reader, most int, reserve func(n int) error) ([]byte, error) {
 	var head [6]byte
 	if _, err := io.ReadFull(r, head[:4]); err != nil {
 		return nil, err
 	}
 	size := int(int32(binary.BigEndian.Uint32(head[:4])))
-	if size < 8 || size > MaxProduceFrame {
+	if size < 8 || size > most {
 		return nil, fmt.Errorf("%w: a frame of %d bytes", ErrMalformed, size)
 	}
 	if _, err := io.ReadFull(r, head[4:6]); err != nil {
@@ -52,6 +55,9 @@ func ReadFrame(r io.Reader) ([]byte, error) {
 	if limit := maxFrame(key); size > limit {
 		return nil, fmt.Errorf("%w: a %s request of %d bytes, the limit is %d", ErrMalformed, Name(key), size, limit)
 	}
+	if err := reserve(min(size, growStep)); err != nil {
+		return nil, err
+	}
 	buf := make([]byte, min(size, growStep))
 	copy(buf, head[4:6])
 	if _, err := io.ReadFull(r, buf[2:]); err != nil {
@@ -59,7 +65,11 @@ func ReadFrame(r io.Reader) ([]byte, error) {
 	}
 	for len(buf) < size {
 		// What is allocated never exceeds a few times what has arrived.
-		grown := make([]byte, min(size, growBy*len(buf)))
+		more := min(size, growBy*len(buf))
+		if err := reserve(more - len(buf)); err != nil {
+			return nil, err
+		}
+		grown := make([]byte, more)
 		n := copy(grown, buf)
 		if _, err := io.ReadFull(r, grown[n:]); err != nil {
 			return nil, noEOF(err)

@@ -152,6 +152,8 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+func unlimited(int) error { return nil }
+
 func TestReadFrame(t *testing.T) {
 	frame := func(size uint32, rest ...byte) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, size), rest...)
@@ -173,7 +175,7 @@ func TestReadFrame(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := ReadFrame(bytes.NewReader(c.in))
+		_, err := ReadFrame(bytes.NewReader(c.in), MaxProduceFrame, unlimited)
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
@@ -187,7 +189,7 @@ func TestReadFrame(t *testing.T) {
 		body[i] = byte(i * 7)
 	}
 	body[0], body[1] = 0, 0
-	got, err := ReadFrame(bytes.NewReader(append(frame(uint32(len(body))), body...)))
+	got, err := ReadFrame(bytes.NewReader(append(frame(uint32(len(body))), body...)), MaxProduceFrame, unlimited)
 	if err != nil || !bytes.Equal(got, body) {
 		t.Fatalf("a frame of 5 MiB: %v", err)
 	}
@@ -210,7 +212,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255})
 	f.Add([]byte{0, 0, 0, 13, 0, 18, 0, 3, 0, 0, 0, 1, 0, 1, 'a', 1, 1, 1, 0})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		frame, err := ReadFrame(bytes.NewReader(in))
+		frame, err := ReadFrame(bytes.NewReader(in), MaxProduceFrame, unlimited)
 		if err != nil {
 			return
 		}

@@ -1,0 +1,192 @@
+package broker
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau/moldau/internal/broker/auth"
+	"github.com/moldau/moldau/internal/broker/log"
+)
+
+// The dimensions of an entity, by Kafka's names.
+const (
+	quotaUser   = "user"
+	quotaClient = "client-id"
+)
+
+// throttle counts what a request has used and returns how long its client is to wait, and tells it so. The answer is sent
+// at once; it is the next request that waits.
+func (r *request) throttle(resp kmsg.Response, quota string, amount float64) time.Duration {
+	if r.conn.listener == nil || !r.conn.b.security.quotas.Any() {
+		return 0
+	}
+	b := r.conn.b
+	wait := b.security.quotas.Use(userOf(r.principal), r.ClientID, quota, amount, b.cfg.Now())
+	if wait > 0 {
+		b.metrics.throttled.Add(1)
+		r.conn.mute(wait)
+		if t, ok := resp.(kmsg.ThrottleResponse); ok {
+			if ms, _ := t.Throttle(); ms < int32(wait.Milliseconds()) {
+				resp.(kmsg.SetThrottleResponse).SetThrottle(int32(wait.Milliseconds()))
+			}
+		}
+	}
+	return wait
+}
+
+// userOf returns a principal's name.
+func userOf(principal string) string { return principal[len("User:"):] }
+
+func entityOf(types []string, names []*string) (auth.Entity, error) {
+	var e auth.Entity
+	for i, typ := range types {
+		name := auth.Default
+		if names[i] != nil {
+			name = *names[i]
+		}
+		switch {
+		case name == "":
+			return e, kerr.InvalidRequest
+		case typ == quotaUser && e.User == "":
+			e.User = name
+		case typ == quotaClient && e.Client == "":
+			e.Client = name
+		default:
+			return e, kerr.InvalidRequest
+		}
+	}
+	return e, e.Check()
+}
+
+func (b *Broker) alterClientQuotas(r *request, q *kmsg.AlterClientQuotasRequest) reply {
+	resp := response[*kmsg.AlterClientQuotasResponse](q)
+	s := b.security
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	allowed := r.mayCluster(kmsg.ACLOperationAlterConfigs)
+	for _, qe := range q.Entries {
+		re := kmsg.NewAlterClientQuotasResponseEntry()
+		var types []string
+		var names []*string
+		for _, d := range qe.Entity {
+			types, names = append(types, d.Type), append(names, d.Name)
+			re.Entity = append(re.Entity, kmsg.AlterClientQuotasResponseEntryEntity{Type: d.Type, Name: d.Name})
+		}
+		var no *refusal
+		if !allowed {
+			no = refuse(kerr.ClusterAuthorizationFailed, "%s may not alter the cluster's quotas", r.principal)
+		} else if e, err := entityOf(types, names); err != nil {
+			no = refuse(kerr.InvalidRequest, "a quota is for a user, a client-id, or both, each given once")
+		} else {
+			no = s.alterQuota(e, qe.Ops, q.ValidateOnly)
+		}
+		if no != nil {
+			re.ErrorCode, re.ErrorMessage = no.err.Code, &no.msg
+		}
+		resp.Entries = append(resp.Entries, re)
+	}
+	return answer(resp)
+}
+
+func (s *security) alterQuota(e auth.Entity, ops []kmsg.AlterClientQuotasRequestEntryOp, validateOnly bool) *refusal {
+	limits := maps.Clone(s.quotas.Get(e))
+	if limits == nil {
+		limits = map[string]float64{}
+	}
+	seen := map[string]bool{}
+	for _, op := range ops {
+		if seen[op.Key] {
+			return refuse(kerr.InvalidRequest, "quota %s is altered twice", op.Key)
+		}
+		seen[op.Key] = true
+		if op.Remove {
+			delete(limits, op.Key)
+			continue
+		}
+		if err := auth.CheckQuota(op.Key, op.Value); err != nil {
+			return refuse(kerr.InvalidRequest, "%v", err)
+		}
+		limits[op.Key] = op.Value
+	}
+	if validateOnly {
+		return nil
+	}
+	put := log.Put{Kind: kindQuota, Key: quotaKey(e)}
+	if len(limits) > 0 {
+		put.Value = encode(quotaRecord{e, limits})
+	}
+	if no := s.store([]log.Put{put}); no != nil {
+		return no
+	}
+	s.quotas.Set(e, limits)
+	return nil
+}
+
+func (b *Broker) describeClientQuotas(r *request, q *kmsg.DescribeClientQuotasRequest) reply {
+	resp := response[*kmsg.DescribeClientQuotasResponse](q)
+	fail := func(err *kerr.Error, msg string) reply {
+		resp.ErrorCode, resp.ErrorMessage, resp.Entries = err.Code, &msg, nil
+		return answer(resp)
+	}
+	if !r.mayCluster(kmsg.ACLOperationDescribeConfigs) {
+		return fail(kerr.ClusterAuthorizationFailed, "the cluster's quotas are not for "+r.principal)
+	}
+	var dimensions []string
+	for _, c := range q.Components {
+		if c.EntityType != quotaUser && c.EntityType != quotaClient || slices.Contains(dimensions, c.EntityType) {
+			return fail(kerr.InvalidRequest, "quotas are for "+quotaUser+" and "+quotaClient+", each asked for once")
+		}
+		dimensions = append(dimensions, c.EntityType)
+	}
+	// has says whether a dimension of an entity is what a component asks for.
+	has := func(name string, c kmsg.DescribeClientQuotasRequestComponent) bool {
+		switch c.MatchType {
+		case kmsg.QuotasMatchTypeExact:
+			return c.Match != nil && name == *c.Match && name != ""
+		case kmsg.QuotasMatchTypeDefault:
+			return name == auth.Default
+		}
+		return name != ""
+	}
+	all := b.security.quotas.All()
+	for _, e := range slices.SortedFunc(maps.Keys(all), func(a, b auth.Entity) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Client, b.Client))
+	}) {
+		asked := map[string]bool{}
+		matches := true
+		for _, c := range q.Components {
+			asked[c.EntityType] = true
+			if c.EntityType == quotaUser {
+				matches = matches && has(e.User, c)
+			} else {
+				matches = matches && has(e.Client, c)
+			}
+		}
+		if q.Strict && len(q.Components) > 0 {
+			matches = matches && (e.User == "" || asked[quotaUser]) && (e.Client == "" || asked[quotaClient])
+		}
+		if !matches {
+			continue
+		}
+		re := kmsg.NewDescribeClientQuotasResponseEntry()
+		for _, d := range [...]struct{ typ, name string }{{quotaUser, e.User}, {quotaClient, e.Client}} {
+			if d.name == "" {
+				continue
+			}
+			re.Entity = append(re.Entity, kmsg.DescribeClientQuotasResponseEntryEntity{Type: d.typ, Name: &d.name})
+			if d.name == auth.Default {
+				re.Entity[len(re.Entity)-1].Name = nil
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(all[e])) {
+			re.Values = append(re.Values, kmsg.DescribeClientQuotasResponseEntryValue{Key: key, Value: all[e][key]})
+		}
+		resp.Entries = append(resp.Entries, re)
+	}
+	return answer(resp)
+}
