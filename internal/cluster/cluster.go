@@ -74,7 +74,8 @@ type TopicSpec struct {
 // Member is this process in its consumer group. One goroutine calls Poll; Pause, Resume and Commit may be called from others.
 type Member interface {
 	// Poll waits for records or an event, at most until ctx ends. Events come in order and before any record that they concern.
-	// A Revoke event must be answered by Released once its tasks are committed or undone; until then the group waits.
+	// A Revoke event must be answered by Released once its tasks are committed or undone; until then the group waits. So must
+	// a Lost event once they are undone; until then the member does not join again. No event comes before the answer.
 	Poll(ctx context.Context) (Fetched, error)
 	Released()
 	// Seek sets where each partition is read from; a newly assigned partition delivers nothing before its first Seek.
@@ -84,7 +85,7 @@ type Member interface {
 	Resume(tps ...TP)
 	// Position is the offset that will be polled next, once the partition has been sought.
 	Position(tp TP) (int64, bool)
-	// Group is what a transactional offset commit must carry.
+	// Group is what a transactional offset commit must carry. It stays as it is while a loss has not been answered.
 	Group() GroupMetadata
 	// Commit commits offsets outside any transaction.
 	Commit(ctx context.Context, offsets map[TP]Offset) error
@@ -113,7 +114,8 @@ const (
 	Assigned EventKind = iota
 	// Revoke: the partitions go to another member after Released. They may still be committed.
 	Revoke
-	// Lost: the partitions are gone already; nothing of them may be committed.
+	// Lost: the partitions are gone already, because the group has not heard of this member for a session; nothing of them
+	// may be committed.
 	Lost
 )
 

@@ -30,6 +30,7 @@ type Machine struct {
 	retracted bool  // the undo to come is no failure: it goes on at once without a record
 
 	spoilt   bool  // the open epoch, and the sealed one unless its outcome says otherwise, must be undone
+	doubtful bool  // of the sealed one it is not known, and only the offsets can tell
 	cause    error // why
 	err      error // stop for good after the undo
 	stopping bool
@@ -206,11 +207,14 @@ func (m *Machine) Answer(err error) {
 	case ending:
 		m.answerEnd(err)
 	case aborting:
-		if err != nil {
+		switch {
+		case m.doubtful:
+			m.start(settling)
+		case err != nil:
 			m.start(initing)
-			break
+		default:
+			m.undo()
 		}
-		m.undo()
 	case initing:
 		if m.answerInit(err) {
 			m.undo()
@@ -236,6 +240,10 @@ func (m *Machine) answerOffsets(err error) {
 	case errors.Is(err, cluster.ErrFenced), errors.Is(err, cluster.ErrAborted), fatal(err):
 		m.spoil(err)
 	case m.retries > 0 && m.now-m.since >= m.cfg.GiveUp && m.phase == offsets:
+		m.spoil(err)
+	case m.retries > 0 && m.now-m.since >= m.cfg.GiveUp && len(m.leaving) > 0 && errors.Is(err, cluster.ErrGeneration):
+		// The group has given us up, and says so only after the release. An attempt before may have succeeded unheard.
+		m.doubtful = true
 		m.spoil(err)
 	default: // another generation, or no answer: the same again is harmless
 		m.retry(err)
@@ -270,7 +278,7 @@ func (m *Machine) answerInit(err error) bool {
 
 // Compared answers Compare with the committed sequences; a task without a commit is absent.
 func (m *Machine) Compared(got map[Task]Sequence, err error) {
-	m.busy = false
+	m.busy, m.doubtful = false, false
 	if err != nil {
 		if fatal(err) {
 			m.err = err

@@ -138,7 +138,7 @@ func (m *Machine) undo() {
 	}
 	m.sealed = nil
 	m.open = epoch{number: first}
-	m.spoilt = false
+	m.spoilt, m.doubtful = false, false
 	if !m.retracted {
 		if m.failures++; m.failures > 1 {
 			m.restTill = m.now + backoff(m.failures-2)

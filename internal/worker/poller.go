@@ -14,13 +14,11 @@ import (
 
 // slot is a task that the group has given to this process, from Assigned until nothing of it is open any more.
 type slot struct {
-	id      task.ID
-	name    string
-	tps     []cluster.TP
-	worker  *worker // nil while the keeper has it
-	going   bool    // revoked or lost
-	revoked bool    // the group waits for it
-	again   bool    // assigned once more while it is going
+	id     task.ID
+	name   string
+	tps    []cluster.TP
+	worker *worker // nil while the keeper has it
+	going  bool    // revoked or lost: the group, or our own rejoin, waits for it
 }
 
 // source says where batches of a partition go. seeks counts how often it has been sought, so that a worker can tell what
@@ -38,7 +36,8 @@ type poller struct {
 	slots    map[string]*slot
 	sources  map[cluster.TP]*source
 	owned    map[cluster.TP]bool
-	releases int // slots that the group waits for
+	releases int  // slots that are waited for before
+	asked    bool // a Revoke or Lost is answered
 	stopping bool
 	room     chan struct{} // a worker has room again
 	failures int
@@ -149,10 +148,17 @@ func (p *poller) event(e cluster.Event) {
 		for _, tp := range e.Partitions {
 			delete(p.owned, tp)
 		}
+		p.asked = true
 		p.giveUp(e.Partitions, e.Kind == cluster.Lost)
-		if e.Kind == cluster.Revoke && p.releases == 0 {
-			p.member.Released()
-		}
+		p.answer()
+	}
+}
+
+// answer lets the member go on once nothing of what it gave up is open any more.
+func (p *poller) answer() {
+	if p.asked && p.releases == 0 {
+		p.asked = false
+		p.member.Released()
 	}
 }
 
@@ -179,12 +185,11 @@ func (p *poller) complete(tps []cluster.TP) []*slot {
 	return slots
 }
 
-// open has the keeper open tasks. One that is still being closed is opened after that.
+// open has the keeper open tasks.
 func (p *poller) open(slots []*slot) {
 	var fresh []*slot
 	for _, s := range slots {
-		if old := p.slots[s.name]; old != nil {
-			old.again = old.going
+		if p.slots[s.name] != nil {
 			continue
 		}
 		p.slots[s.name] = s
@@ -211,12 +216,10 @@ func (p *poller) giveUp(tps []cluster.TP, lost bool) {
 		}
 		s := src.slot
 		affected[s] = true
-		s.again = false
-		if !lost && !s.going {
-			s.revoked = true
+		if !s.going {
+			s.going = true
 			p.releases++
 		}
-		s.going = true
 		if s.worker != nil {
 			byWorker[s.worker] = append(byWorker[s.worker], s)
 		} else {
@@ -259,7 +262,7 @@ func (p *poller) seek(s *slot, offsets map[cluster.TP]int64, seeks map[cluster.T
 	p.member.Seek(offsets)
 }
 
-// closed: nothing of the task is open any more. If it is still ours it is opened anew.
+// closed: nothing of the task is open any more. If it has not been given up it is opened anew.
 func (p *poller) closed(s *slot) {
 	if p.slots[s.name] != s {
 		return
@@ -270,15 +273,14 @@ func (p *poller) closed(s *slot) {
 	}
 	p.n.setAssigned(len(p.slots))
 	p.n.emit(Event{Kind: TaskReleased, Task: s.name})
-	if s.revoked {
-		if p.releases--; p.releases == 0 {
-			p.member.Released()
-		}
-	}
-	if p.stopping || p.n.failure() != nil || s.going && !s.again {
+	if s.going {
+		p.releases--
+		p.answer()
 		return
 	}
-	p.open(p.complete(s.tps))
+	if !p.stopping && p.n.failure() == nil {
+		p.open(p.complete(s.tps))
+	}
 }
 
 // backlogLimit is the part of the memory budget that input may take, flyingLimit that of output of one worker: more would

@@ -22,6 +22,8 @@ type Setup struct {
 	Connect func(t testing.TB) cluster.Cluster
 	// Unreliable opens it over a connection that can fail.
 	Unreliable func(t testing.TB) (cluster.Cluster, Fault)
+	// Evict ends the session of a static member.
+	Evict func(t testing.TB, group, instance string)
 	// Delete removes a topic.
 	Delete func(t testing.TB, topic string)
 	// Unique distinguishes names of this run from those of earlier ones on the same cluster.
@@ -66,6 +68,7 @@ func Run(t *testing.T, s Setup) {
 		{"pause", pause},
 		{"two members", twoMembers},
 		{"generation", generation},
+		{"evicted", evicted},
 		{"leave", leave},
 		{"restart", restart},
 		{"restart among others", restartOfMany},
@@ -303,7 +306,7 @@ type process struct {
 	lost    []cluster.TP
 	plan    []byte
 	events  int
-	hold    bool // do not answer revocations
+	hold    bool // do not answer revocations and losses
 }
 
 func (p *process) Close()                                            { p.Member.Close() }
@@ -351,6 +354,9 @@ func (p *process) step(ctx context.Context) error {
 			p.lost = append(p.lost, ev.Partitions...)
 			for _, t := range ev.Partitions {
 				delete(p.owned, t)
+			}
+			if !p.hold {
+				p.release()
 			}
 		}
 	}

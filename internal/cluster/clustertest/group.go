@@ -162,6 +162,53 @@ func generation(e *env) {
 	e.wantCommitted(mine, 5)
 }
 
+// evicted: a member that the group has given up, because it was not heard of, commits nothing any more, and is not back
+// before it has let go of what it had: whatever it has not committed must be undone, for another goes on from there.
+func evicted(e *env) {
+	t, dst := e.topic("t", 2), e.topic("dst", 1)
+	p := e.member(e.c, "p", one(t))
+	q := e.member(e.s.Connect(e), "q", one(t))
+	e.until("both to own one", steps(p, q), func() bool { return len(p.owned) == 1 && len(q.owned) == 1 })
+	e.settle(p, q)
+	mine := keys(p.owned)[0]
+	tx := e.producer(e.c, "p")
+	e.must(tx.Begin())
+	e.write(tx, out(dst, 0, "x"))
+	p.hold = true
+	refused := func(when string) {
+		e.Helper()
+		if err := p.Commit(e.ctx(), offset(mine, 1)); !errors.Is(err, cluster.ErrGeneration) {
+			e.Fatalf("a plain commit %s: %v", when, err)
+		}
+		if err := tx.CommitOffsets(e.ctx(), p.Group(), offset(mine, 1)); !errors.Is(err, cluster.ErrGeneration) {
+			e.Fatalf("a commit in a transaction %s: %v", when, err)
+		}
+	}
+
+	e.s.Evict(e, e.name, "p")
+	e.until("q to take over", steps(q), func() bool { return len(q.owned) == 2 })
+	e.must(q.Commit(e.ctx(), offset(mine, 2)))
+	e.settle(q)
+	refused("before it knows")
+	e.until("p to hear of it", steps(p, q), func() bool { return len(p.lost) == 1 })
+	for range 3 {
+		e.settle(q)
+		refused("before the answer")
+	}
+	if len(q.owned) != 2 {
+		e.Errorf("p is back before its answer: q owns %v", q.owned)
+	}
+	p.hold = false
+	p.release()
+	e.until("p to be back", steps(p, q), func() bool { return len(p.owned) == 1 && len(q.owned) == 1 })
+	e.settle(p, q)
+	e.must(tx.End(e.ctx(), false))
+	e.wantCommitted(mine, 2)
+	back := keys(p.owned)[0]
+	e.must(p.Commit(e.ctx(), offset(back, 3)))
+	e.wantCommitted(back, 3)
+}
+
 func leave(e *env) {
 	t := e.topic("t", 4)
 	p := e.member(e.c, "p", one(t))

@@ -39,6 +39,7 @@ func TestBundledBroker(t *testing.T) {
 			c, n := open(t)
 			return c, n
 		},
+		Evict:   func(t testing.TB, group, instance string) { c, _ := open(t); evict(t, c, group, instance) },
 		Delete:  func(t testing.TB, topic string) { c, _ := open(t); deleteTopic(t, c, topic) },
 		Unique:  "t",
 		Restart: 2 * time.Second,

@@ -18,19 +18,26 @@ import (
 )
 
 // member implements cluster.Member. kgo's group client calls back from its own goroutines; the callbacks become events,
-// and one that takes partitions away waits for Released.
+// and one that takes partitions away waits for Released: neither a rebalance nor a rejoin goes on before.
 type member struct {
 	cfg      cluster.MemberConfig
 	group    *kgo.Client
+	identify func(*kgo.Client) (id string, generation int32) // GroupMetadata, as kgo sees it now
 	f        *fetcher
 	balancer *balancer
 	gone     chan struct{} // closed once the member no longer answers
 
+	// The callbacks', of which one runs at a time.
+	id   string              // in the last session; "": none
+	held map[cluster.TP]bool // what kgo believes is ours
+	anew []cluster.TP        // lost and given back in the same rebalance
+
 	mu       sync.Mutex
 	events   []queued
-	owned    map[cluster.TP]bool // as of the events delivered
-	released chan struct{}       // closed by Released; nil: nobody waits
-	wake     context.CancelFunc  // ends a waiting poll
+	meta     cluster.GroupMetadata // as of the last callback
+	owned    map[cluster.TP]bool   // as of the events delivered
+	released chan struct{}         // closed by Released; nil: nobody waits
+	wake     context.CancelFunc    // ends a waiting poll
 	leaving  bool
 	closed   bool
 	err      error
@@ -53,7 +60,7 @@ func (c *Cluster) Member(cfg cluster.MemberConfig) (cluster.Member, error) {
 	if cfg.RebalanceTimeout == 0 {
 		cfg.RebalanceTimeout = time.Minute
 	}
-	m := &member{cfg: cfg, balancer: newBalancer(cfg), gone: make(chan struct{}), owned: make(map[cluster.TP]bool)}
+	m := newMember(cfg)
 	var err error
 	if m.f, err = newFetcher(c); err != nil {
 		return nil, err
@@ -85,6 +92,12 @@ func (c *Cluster) Member(cfg cluster.MemberConfig) (cluster.Member, error) {
 	return m, nil
 }
 
+func newMember(cfg cluster.MemberConfig) *member {
+	return &member{cfg: cfg, identify: (*kgo.Client).GroupMetadata, balancer: newBalancer(cfg), gone: make(chan struct{}),
+		held: make(map[cluster.TP]bool), owned: make(map[cluster.TP]bool),
+		meta: cluster.GroupMetadata{Group: cfg.Group, Instance: cfg.Instance, Generation: -1}}
+}
+
 func check(cfg cluster.MemberConfig) error {
 	var errs []error
 	if cfg.Group == "" {
@@ -105,17 +118,59 @@ func check(cfg cluster.MemberConfig) error {
 	return errors.Join(errs...)
 }
 
-func (m *member) onAssigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
-	m.push(queued{Event: cluster.Event{Kind: cluster.Assigned, Partitions: tpsOf(added), UserData: m.balancer.userData()}})
+// onAssigned ends a rebalance. What was lost before it and is ours again comes as if it were new.
+func (m *member) onAssigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
+	m.evicted(cl, nil)
+	tps := append(tpsOf(added), m.anew...)
+	m.anew = nil
+	slices.SortFunc(tps, compareTPs)
+	tps = slices.Compact(tps)
+	for _, tp := range tps {
+		m.held[tp] = true
+	}
+	m.push(cl, queued{Event: cluster.Event{Kind: cluster.Assigned, Partitions: tps, UserData: m.balancer.userData()}})
 }
 
 // onRevoked holds the rebalance up until the tasks are committed or undone.
-func (m *member) onRevoked(_ context.Context, _ *kgo.Client, taken map[string][]int32) {
-	if len(taken) == 0 {
+func (m *member) onRevoked(_ context.Context, cl *kgo.Client, taken map[string][]int32) {
+	if len(taken) == 0 || m.evicted(cl, taken) {
 		return
 	}
+	m.take(cl, cluster.Revoke, tpsOf(taken))
+}
+
+// onLost holds the rejoin up until the tasks are undone: with the generation that it brings they could still be committed.
+func (m *member) onLost(_ context.Context, cl *kgo.Client, _ map[string][]int32) {
+	m.id = ""
+	if len(m.held) > 0 {
+		m.take(cl, cluster.Lost, slices.SortedFunc(maps.Keys(m.held), compareTPs))
+	}
+}
+
+// evicted says whether the group has let this member's session end and taken it on again as a new one. kgo does not say
+// so if it finds out while it joins; but a member's id changes for no other reason. All that was held may have been
+// another's meanwhile, so it is lost, and what is not taken now is assigned anew.
+func (m *member) evicted(cl *kgo.Client, taken map[string][]int32) bool {
+	id, _ := m.identify(cl)
+	was := m.id
+	m.id = id
+	if was == "" || was == id || len(m.held) == 0 {
+		return false
+	}
+	lost := slices.SortedFunc(maps.Keys(m.held), compareTPs)
+	m.take(cl, cluster.Lost, lost)
+	gone := tpsOf(taken)
+	m.anew = slices.DeleteFunc(slices.Clone(lost), func(tp cluster.TP) bool { return slices.Contains(gone, tp) })
+	return true
+}
+
+// take takes partitions away and waits until they have been let go of.
+func (m *member) take(cl *kgo.Client, kind cluster.EventKind, tps []cluster.TP) {
+	for _, tp := range tps {
+		delete(m.held, tp)
+	}
 	released := make(chan struct{})
-	if !m.push(queued{cluster.Event{Kind: cluster.Revoke, Partitions: tpsOf(taken)}, released}) {
+	if !m.push(cl, queued{cluster.Event{Kind: kind, Partitions: tps}, released}) {
 		return
 	}
 	select {
@@ -124,16 +179,14 @@ func (m *member) onRevoked(_ context.Context, _ *kgo.Client, taken map[string][]
 	}
 }
 
-func (m *member) onLost(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	if len(lost) > 0 {
-		m.push(queued{Event: cluster.Event{Kind: cluster.Lost, Partitions: tpsOf(lost)}})
-	}
-}
-
 // push queues an event; it says no if nobody is going to answer.
-func (m *member) push(e queued) bool {
+func (m *member) push(cl *kgo.Client, e queued) bool {
+	id, generation := m.identify(cl)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if e.Kind != cluster.Lost {
+		m.meta.Member, m.meta.Generation = id, generation
+	}
 	if m.leaving {
 		return false
 	}
@@ -168,7 +221,7 @@ func (m *member) Poll(ctx context.Context) (cluster.Fetched, error) {
 	defer cancel()
 	m.mu.Lock()
 	m.wake = cancel
-	events, err := m.take()
+	events, err := m.due()
 	m.mu.Unlock()
 	if len(events) > 0 || err != nil {
 		return cluster.Fetched{Events: events}, err
@@ -177,8 +230,8 @@ func (m *member) Poll(ctx context.Context) (cluster.Fetched, error) {
 	return cluster.Fetched{Batches: batches}, err
 }
 
-// take hands out the queued events, up to one that must be answered. Called with mu held.
-func (m *member) take() ([]cluster.Event, error) {
+// due hands out the queued events, up to one that must be answered. Called with mu held.
+func (m *member) due() ([]cluster.Event, error) {
 	if m.closed {
 		return nil, fmt.Errorf("member of group %q: %w", m.cfg.Group, cluster.ErrClosed)
 	}
@@ -230,9 +283,12 @@ func (m *member) Pause(tps ...cluster.TP)              { m.f.pause(tps) }
 func (m *member) Resume(tps ...cluster.TP)             { m.f.resume(tps) }
 func (m *member) Position(tp cluster.TP) (int64, bool) { return m.f.position(tp) }
 
+// Group is as of the last callback. kgo may be in a later generation: but what has been lost and not been let go of must
+// not be committed in a generation in which it is somebody else's.
 func (m *member) Group() cluster.GroupMetadata {
-	id, generation := m.group.GroupMetadata()
-	return cluster.GroupMetadata{Group: m.cfg.Group, Member: id, Instance: m.cfg.Instance, Generation: generation}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.meta
 }
 
 func (m *member) Commit(ctx context.Context, offsets map[cluster.TP]cluster.Offset) error {
@@ -331,6 +387,10 @@ func (m *member) Close() {
 	}
 	m.group.Close()
 	m.f.close()
+}
+
+func compareTPs(a, b cluster.TP) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
 func tpsOf(m map[string][]int32) []cluster.TP {

@@ -158,6 +158,7 @@ func (cp *copier) step() {
 			cp.t.Fatal("revoked from the only member")
 		case cluster.Lost:
 			cp.owned = false
+			cp.m.Released()
 		}
 	}
 	for _, b := range f.Batches {
@@ -174,13 +175,16 @@ func (cp *copier) step() {
 	}
 }
 
-// patiently tries again while the broker is away or the group moves; what it returns will not pass by itself.
+// patiently tries again while the broker is away or the group moves; what it returns will not pass by itself. That the
+// group knows nothing of us any more does not, before it has been polled.
 func (cp *copier) patiently(f func(context.Context) error) error {
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	began := time.Now()
+	for deadline := began.Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(cp.t.Context(), 2*time.Second)
 		err := f(ctx)
 		cancel()
-		if err == nil || errors.Is(err, cluster.ErrFenced) || errors.Is(err, cluster.ErrAborted) || time.Now().After(deadline) {
+		gone := errors.Is(err, cluster.ErrGeneration) && time.Since(began) > 200*time.Millisecond
+		if err == nil || gone || errors.Is(err, cluster.ErrFenced) || errors.Is(err, cluster.ErrAborted) || time.Now().After(deadline) {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -165,5 +166,69 @@ func TestHeadersAreNotCopied(t *testing.T) {
 	}
 	if headersIn(nil) != nil || headersOut(nil) != nil {
 		t.Error("no headers became some")
+	}
+}
+
+// TestEvictedWhileJoining: kgo keeps its partitions if it hears only from the answer to its join that the group has
+// given it up. To us they are lost, and what it still has is assigned anew.
+func TestEvictedWhileJoining(t *testing.T) {
+	a, b, c := cluster.TP{Topic: "t", Partition: 0}, cluster.TP{Topic: "t", Partition: 1}, cluster.TP{Topic: "t", Partition: 2}
+	for name, tt := range map[string]struct {
+		taken map[string][]int32 // by the rebalance in which the member is a new one
+		added map[string][]int32
+		want  []cluster.TP
+	}{
+		"nothing taken": {want: []cluster.TP{a, b}},
+		"one taken":     {taken: map[string][]int32{"t": {0}}, want: []cluster.TP{b}},
+		"one exchanged": {taken: map[string][]int32{"t": {0}}, added: map[string][]int32{"t": {2}}, want: []cluster.TP{b, c}},
+		"all taken":     {taken: map[string][]int32{"t": {0, 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMember(cluster.MemberConfig{Group: "g"})
+			m.f = &fetcher{at: map[cluster.TP]*position{}}
+			m.f.cl, _ = kgo.NewClient()
+			defer m.f.cl.Close()
+			id, generation := "first", int32(1)
+			m.identify = func(*kgo.Client) (string, int32) { return id, generation }
+			next := func() cluster.Event {
+				t.Helper()
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				events, err := m.due()
+				must(t, err)
+				if len(events) != 1 {
+					t.Fatalf("events %v", events)
+				}
+				return events[0]
+			}
+			m.onAssigned(t.Context(), nil, map[string][]int32{"t": {0, 1}})
+			next()
+			id, generation = "second", 5
+			done := make(chan bool)
+			go func() {
+				m.onRevoked(t.Context(), nil, tt.taken)
+				m.onAssigned(t.Context(), nil, tt.added)
+				close(done)
+			}()
+			for waiting := true; waiting; runtime.Gosched() {
+				m.mu.Lock()
+				waiting = len(m.events) == 0
+				m.mu.Unlock()
+			}
+			if e := next(); e.Kind != cluster.Lost || !slices.Equal(e.Partitions, []cluster.TP{a, b}) {
+				t.Errorf("got %+v", e)
+			}
+			if g := m.Group(); g.Member != "first" || g.Generation != 1 {
+				t.Errorf("before the answer it commits as %+v", g)
+			}
+			m.Released()
+			<-done
+			if e := next(); e.Kind != cluster.Assigned || !slices.Equal(e.Partitions, tt.want) {
+				t.Errorf("then %+v", e)
+			}
+			if g := m.Group(); g.Member != "second" || g.Generation != 5 {
+				t.Errorf("afterwards it commits as %+v", g)
+			}
+		})
 	}
 }

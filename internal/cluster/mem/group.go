@@ -82,7 +82,7 @@ func (l *Log) join(m *member) {
 // replace hands a static member's place to its successor; the predecessor is told if it still asks.
 func (l *Log) replace(g *group, s *membership, m *member, id string) {
 	s.member.fenced = true
-	s.member.in = nil
+	s.member.out()
 	s.id, s.cfg, s.member, m.in = id, m.cfg, m, s
 	s.taken = nil
 	m.events = append(m.events, cluster.Event{Kind: cluster.Assigned, Partitions: sortedTPs(s.owned), UserData: assign.AppendPlan(nil, l.plan(g))})
@@ -94,8 +94,8 @@ func (l *Log) replace(g *group, s *membership, m *member, id string) {
 // remove takes a member out and shares its partitions out among the rest.
 func (l *Log) remove(s *membership) {
 	g := l.group(s.cfg.Group)
+	s.member.out()
 	g.members = slices.DeleteFunc(g.members, func(o *membership) bool { return o == s })
-	s.member.in = nil
 	if len(g.members) > 0 {
 		l.rebalance(g)
 	} else {
@@ -240,7 +240,7 @@ func (l *Log) Rebalance(groupID string) {
 }
 
 // Evict lets the session of a member (its instance id, or the id it was given) time out. If it still lives it finds
-// that all is lost, and joins again.
+// that all is lost, and joins again once it has let go of it.
 func (l *Log) Evict(groupID, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -249,11 +249,12 @@ func (l *Log) Evict(groupID, name string) {
 			continue
 		}
 		m := s.member
-		if len(s.owned) > 0 {
-			m.events = append(m.events, cluster.Event{Kind: cluster.Lost, Partitions: sortedTPs(s.owned)})
-		}
 		l.remove(s)
-		if !m.closed && !m.conn.dead {
+		switch {
+		case m.closed || m.conn.dead:
+		case len(s.owned) > 0:
+			m.events = append(m.events, cluster.Event{Kind: cluster.Lost, Partitions: sortedTPs(s.owned)})
+		default:
 			l.join(m)
 		}
 		return

@@ -13,6 +13,7 @@ func TestConformance(t *testing.T) {
 	clustertest.Run(t, clustertest.Setup{
 		Connect:    func(testing.TB) cluster.Cluster { return log.Connect() },
 		Unreliable: func(testing.TB) (cluster.Cluster, clustertest.Fault) { return log.Connect(), fault{log} },
+		Evict:      func(_ testing.TB, group, instance string) { log.Evict(group, instance) },
 		Delete:     func(_ testing.TB, topic string) { log.Delete(topic) },
 		Unique:     "t",
 		Restart:    time.Minute,

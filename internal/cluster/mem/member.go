@@ -16,9 +16,12 @@ type member struct {
 	cfg      cluster.MemberConfig
 	in       *membership // nil: not in the group
 	events   []cluster.Event
-	owned    map[cluster.TP]bool // as of the events delivered
-	revoking bool                // a revocation was delivered and not answered
+	owned    map[cluster.TP]bool   // as of the events delivered
+	revoking bool                  // a revocation was delivered and not answered
+	losing   bool                  // a loss was; the member joins again after that
+	last     cluster.GroupMetadata // who it was when it was last in the group
 	fenced   bool
+	left     bool
 	closed   bool
 }
 
@@ -51,7 +54,7 @@ func (m *member) Poll(context.Context) (cluster.Fetched, error) {
 		return cluster.Fetched{}, fmt.Errorf("member %q of group %q: %w", m.cfg.Instance, m.cfg.Group, cluster.ErrFenced)
 	}
 	var f cluster.Fetched
-	for len(m.events) > 0 && !m.revoking {
+	for len(m.events) > 0 && !m.revoking && !m.losing {
 		e := m.events[0]
 		m.events = m.events[1:]
 		f.Events = append(f.Events, e)
@@ -63,7 +66,7 @@ func (m *member) Poll(context.Context) (cluster.Fetched, error) {
 			delete(m.owned, tp)
 			delete(m.at, tp)
 		}
-		m.revoking = e.Kind == cluster.Revoke
+		m.revoking, m.losing = e.Kind == cluster.Revoke, e.Kind == cluster.Lost
 	}
 	if len(f.Events) > 0 {
 		return f, nil
@@ -76,10 +79,16 @@ func (m *member) Poll(context.Context) (cluster.Fetched, error) {
 func (m *member) Released() {
 	m.log.mu.Lock()
 	defer m.log.mu.Unlock()
-	if m.revoking {
+	switch {
+	case m.revoking:
 		m.revoking = false
 		if m.in != nil && len(m.in.taken) > 0 {
 			m.log.released(m.in)
+		}
+	case m.losing:
+		m.losing = false
+		if !m.closed && !m.left {
+			m.log.join(m)
 		}
 	}
 }
@@ -111,12 +120,14 @@ func (m *member) Group() cluster.GroupMetadata {
 }
 
 func (m *member) metadata() cluster.GroupMetadata {
-	g := cluster.GroupMetadata{Group: m.cfg.Group, Instance: m.cfg.Instance, Generation: -1}
-	if m.in != nil {
-		g.Member, g.Generation = m.in.id, m.log.group(m.cfg.Group).generation
+	if m.in == nil {
+		return m.last
 	}
-	return g
+	return cluster.GroupMetadata{Group: m.cfg.Group, Instance: m.cfg.Instance, Member: m.in.id, Generation: m.log.group(m.cfg.Group).generation}
 }
+
+// out notes that the member is no longer in the group. What it says of itself stays as it was.
+func (m *member) out() { m.last, m.in = m.metadata(), nil }
 
 func (m *member) Commit(_ context.Context, offsets map[cluster.TP]cluster.Offset) error {
 	m.log.mu.Lock()
@@ -143,7 +154,7 @@ func (m *member) Commit(_ context.Context, offsets map[cluster.TP]cluster.Offset
 func (m *member) Leave(context.Context) error {
 	m.log.mu.Lock()
 	defer m.log.mu.Unlock()
-	m.events = nil
+	m.events, m.left = nil, true
 	if m.in != nil {
 		m.log.remove(m.in)
 	}
