@@ -119,6 +119,25 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			b.Stream(text).Filter(func(string, string) bool { return true }).Named("x").Peek(func(string, string) {}).Named("x")
 			return ""
 		}, topology.ErrClash, `label "x"`},
+		{"no foreign key", func(b *stream.Builder) string {
+			l, r := b.Table(orders, orderKV), b.Table(goods, goodKV)
+			at := here()
+			l.JoinForeign(r, stream.ForeignKey[string, string, string, string]{}, goodOf, both)
+			return next(at)
+		}, topology.ErrHandle, "the foreign key is the zero value"},
+		{"one foreign key, two joins", func(b *stream.Builder) string {
+			l, r := b.Table(orders, orderKV), b.Table(goods, goodKV)
+			l.JoinForeign(r, byGood, goodOf, both)
+			at := here()
+			l.JoinForeign(r, byGood, goodOf, both)
+			return next(at)
+		}, topology.ErrStore, `store "by-good-subscription-store" is written by two operators`},
+		{"a foreign-key join is looked up", func(b *stream.Builder) string {
+			t := b.Table(orders, orderKV).JoinForeign(b.Table(goods, goodKV), byGood, goodOf, both)
+			at := here()
+			b.Stream(text).JoinTable(t, both)
+			return next(at)
+		}, topology.ErrHandle, "nobody keeps it"},
 		{"nothing", func(b *stream.Builder) string { return "" }, topology.ErrEmpty, "the topology is empty"},
 	}
 	for _, test := range tests {

@@ -26,8 +26,14 @@ var (
 	exTooLate  = stream.NewTopic("late-clicks", serde.String, serde.String)
 	exUsers    = stream.NewTopic("users", serde.String, serde.String)
 	exUserKV   = state.NewKeyValue("user", serde.String, serde.String)
+	exOrders   = stream.NewTopic("orders", serde.String, serde.JSON[exOrder]())
+	exOrderKV  = state.NewKeyValue("order", serde.String, serde.JSON[exOrder]())
+	exByUser   = stream.NewForeignKey("orders-by-user", serde.String, serde.JSON[exOrder](), serde.String, serde.String)
+	exShipping = stream.NewTopic("shipping", serde.String, serde.String)
 	exGreeting = stream.NewTopic("greetings", serde.String, serde.String)
 )
+
+type exOrder struct{ User, Item string }
 
 // example runs a function outside of any test.
 func example(f func(tb testing.TB)) {
@@ -116,6 +122,40 @@ func ExampleKStream_LeftJoinTable() {
 	// Output:
 	// a stranger looks at /
 	// Ann looks at /help
+}
+
+func ExampleKTable_LeftJoinForeign() {
+	ship := func(b *stream.Builder) {
+		orders, users := b.Table(exOrders, exOrderKV), b.Table(exUsers, exUserKV)
+		orders.
+			LeftJoinForeign(users, exByUser,
+				func(_ string, o exOrder) (string, bool) { return o.User, o.User != "" },
+				func(o exOrder, name *string) string {
+					if name == nil {
+						return o.Item + " for somebody"
+					}
+					return o.Item + " for " + *name
+				}).
+			ToStream().
+			To(exShipping)
+	}
+	example(func(tb testing.TB) {
+		d := streamtest.New(tb, ship, streamtest.TopicPartitions("orders", 4), streamtest.TopicPartitions("users", 3))
+		orders, users := streamtest.In(d, exOrders), streamtest.In(d, exUsers)
+		orders.Send("o1", exOrder{"u1", "tea"})
+		orders.Send("o2", exOrder{"u1", "pot"})
+		users.Send("u1", "Ann") // both orders follow
+		orders.Send("o2", exOrder{"", "pot"})
+		for _, r := range streamtest.Out(d, exShipping).All() {
+			fmt.Println(r.Key, r.Value)
+		}
+	})
+	// Output:
+	// o1 tea for somebody
+	// o2 pot for somebody
+	// o2 pot for Ann
+	// o1 tea for Ann
+	// o2 pot for somebody
 }
 
 func ExampleKStream_Split() {

@@ -1,12 +1,15 @@
 package topology
 
+import "cmp"
+
 // TopicKind tells who creates a topic and how it is named.
 type TopicKind string
 
 const (
 	// External topics belong to the outside; they are named as their author wrote them.
 	External TopicKind = "external"
-	// Repartition topics are <app>-<name>-repartition: written and read by this application alone.
+	// Repartition topics are <app>-<name>-repartition, those of foreign-key joins <app>-<name>-topic: written and read by this
+	// application alone.
 	Repartition TopicKind = "repartition"
 	// Changelog topics are <app>-<store>-changelog.
 	Changelog TopicKind = "changelog"
@@ -30,6 +33,7 @@ type Topic struct {
 	Partitions int32             // asked for by its author; 0: not said
 	Config     map[string]string // asked for by its author
 	Reset      Reset             // sources only
+	Suffix     string            // internal topics: what the name ends with; "": the kind
 	At         string            // where the handle was made, file:line
 }
 
@@ -46,5 +50,5 @@ func (t *Topic) Logical() string {
 	if t.Kind == External {
 		return t.Name
 	}
-	return t.Name + "-" + string(t.Kind)
+	return t.Name + "-" + cmp.Or(t.Suffix, string(t.Kind))
 }

@@ -164,6 +164,8 @@ func (in *interpreter) apply(step Step) any {
 		return in.toStream(step)
 	case "tableJoin":
 		return in.tableJoin(step)
+	case "foreignKeyJoin":
+		return in.foreignKeyJoin(step)
 	case "tableGroupBy":
 		return in.tableGroupBy(step)
 	case "tableFilter", "tableFilterNot", "tableMapValues", "tableTransformValues":

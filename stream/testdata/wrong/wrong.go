@@ -17,6 +17,7 @@ var (
 	counts  = state.NewKeyValue("counts", serde.String, serde.Int64)
 	texts   = state.NewKeyValue("texts", serde.String, serde.String)
 	panes   = state.NewWindow("panes", serde.String, serde.Int64)
+	byText  = stream.NewForeignKey("by-text", serde.String, serde.String, serde.String, serde.Int64)
 	hours   = stream.NewWindowedTopic("hours", serde.String, serde.Int64, time.Hour)
 )
 
@@ -36,6 +37,7 @@ func build(b *stream.Builder) {
 	s.GroupByKey().WindowedBy(window.Tumbling(1)).Count(counts)                             // want "cannot use counts .* as state.Window\[string, int64\]"
 	s.GroupByKey().Count(counts).ToStream().To(hours)                                       // want "cannot use hours .* as stream.Topic\[string, int64\]"
 	s.JoinTable(b.Table(lengths, counts), func(v string, n string) string { return v + n }) // want "of func.* does not match"
+	b.Table(words, texts).JoinForeign(b.Table(words, texts), byText, nil, nil)              // want "of byText does not match"
 	b.Table(words, counts)                                                                  // want "type state.KeyValue\[string, int64\] of counts does not match"
 	b.Stream(byWord)                                                                        // want "type stream.Repartition\[string, string\] of byWord does not match"
 }
