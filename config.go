@@ -116,6 +116,10 @@ type Config struct {
 	// TopicConfig holds extra settings of changelog and repartition topics (topic.*), for when they are created.
 	TopicConfig map[string]string
 
+	// AcceptTopology starts an application whose stores and internal topics have changed in a way that is not safe: what the
+	// last version wrote may not be readable, or not be read. Without it such a start is refused with ErrTopology.
+	AcceptTopology bool
+
 	// Guarantee is ExactlyOnce unless set otherwise (processing.guarantee).
 	Guarantee Guarantee
 	// CommitInterval is the time between commits (commit.interval.ms); 0: 100 ms.

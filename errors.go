@@ -22,6 +22,9 @@ var (
 	// ErrTopics: the cluster's topics are not what the application needs: one is missing, was made again, or has the wrong
 	// number of partitions.
 	ErrTopics = worker.ErrTopics
+	// ErrTopology: stores or internal topics have changed in a way that is not safe since the application last ran. The message
+	// says how, and the way out.
+	ErrTopology = worker.ErrTopology
 	// ErrMissingTopic: a topic does not exist.
 	ErrMissingTopic = cluster.ErrMissingTopic
 	// ErrOffsets: records that were never processed are gone.

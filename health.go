@@ -14,7 +14,7 @@ import (
 func (a *App) Registry() *prometheus.Registry { return a.registry }
 
 // Handler serves /metrics for Prometheus, /livez (200 while the process works at all) and /readyz (200 while it has joined
-// its group and is neither restoring for the first time nor stopping).
+// its group and is neither restoring for the first time nor stopping), and /topology (?format=text, json, dot or mermaid).
 func (a *App) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
@@ -23,6 +23,15 @@ func (a *App) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		a.health(w, a.State() == worker.Running && a.node.Settled())
+	})
+	mux.HandleFunc("GET /topology", func(w http.ResponseWriter, r *http.Request) {
+		text, err := a.topo.Describe().Format(r.URL.Query().Get("format"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, text)
 	})
 	return mux
 }

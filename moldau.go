@@ -136,6 +136,7 @@ func (a *App) open() (err error) {
 		Policy:             cfg.Errors,
 		Replication:        int16(cfg.ReplicationFactor),
 		TopicConfig:        cfg.TopicConfig,
+		AcceptTopology:     cfg.AcceptTopology,
 		Advertise:          cfg.Advertise,
 		StopTimeout:        cfg.StopTimeout,
 		PurgeInterval:      cfg.PurgeInterval,

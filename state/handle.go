@@ -13,6 +13,8 @@
 package state
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"runtime"
@@ -21,6 +23,7 @@ import (
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/serde"
 )
 
 // Handle names a store of any kind.
@@ -46,6 +49,23 @@ func newSpec(kind flow.StoreKind, name string) *flow.StoreSpec {
 	s := &flow.StoreSpec{Name: name, Kind: kind, At: author()}
 	s.Root = s
 	return s
+}
+
+// written notes how keys and values are written, and what is wrong with that.
+func written(s *flow.StoreSpec, k, v any) {
+	s.Key, s.Value = serde.Format(k), serde.Format(v)
+	var errs []error
+	for _, part := range []struct {
+		name string
+		of   any
+	}{{"keys", k}, {"values", v}} {
+		if part.of == nil {
+			errs = append(errs, fmt.Errorf("there is no serde for its %s", part.name))
+		} else if check, ok := part.of.(serde.Validator); ok {
+			errs = append(errs, check.Validate())
+		}
+	}
+	s.Mistake = errors.Join(errs...)
 }
 
 func author() string {

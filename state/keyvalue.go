@@ -20,6 +20,7 @@ type KeyValue[K, V any] struct {
 func NewKeyValue[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) KeyValue[K, V] {
 	h := KeyValue[K, V]{newSpec(flow.KeyValue, name), k}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewKV(env, k, v) }
+	written(h.spec, k, v)
 	return h
 }
 

@@ -19,6 +19,7 @@ type Session[K, V any] struct{ spec *flow.StoreSpec }
 func NewSession[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) Session[K, V] {
 	h := Session[K, V]{newSpec(flow.Session, name)}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewSessions(env, k, v) }
+	written(h.spec, k, v)
 	return h
 }
 

@@ -23,6 +23,7 @@ type Window[K, V any] struct {
 func NewWindow[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) Window[K, V] {
 	h := Window[K, V]{spec: newSpec(flow.Window, name), keys: k}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewWindows(env, k, v) }
+	written(h.spec, k, v)
 	return h
 }
 

@@ -93,6 +93,18 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			b.Stream(stream.NewTopic[string, string]("bare", serde.String, nil))
 			return next(at)
 		}, topology.ErrHandle, "topic bare has no serde"},
+		{"a store without a serde", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).GroupByKey().Count(state.NewKeyValue[string, int64]("bare", nil, serde.Int64))
+			return next(at)
+		}, topology.ErrHandle, `store "bare", declared at `},
+		{"inputs of a join that ask for different partitions", func(b *stream.Builder) string {
+			left, right := stream.NewTopic("three", serde.String, serde.String).Partitions(3), stream.NewTopic("four", serde.String, serde.String).Partitions(4)
+			table := b.Table(right, row)
+			at := here()
+			b.Stream(left).JoinTable(table, both).To(out)
+			return next(at)
+		}, topology.ErrNotCopart, `joinTable needs co-partitioned inputs, but topic "three" has 3 partitions and topic "four" has 4`},
 		{"a bad window", func(b *stream.Builder) string {
 			at := here()
 			b.Stream(text).GroupByKey().WindowedBy(window.Hopping(time.Second, time.Minute)).Count(panes)

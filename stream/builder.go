@@ -55,6 +55,9 @@ func (b *Builder) topic(at, kind string, root *topicRoot, spec func() topology.T
 		return &topology.Topic{Name: "?"}
 	}
 	t := spec()
+	if len(serdes) == 2 {
+		t.Key, t.Value = serde.Format(serdes[0]), serde.Format(serdes[1])
+	}
 	for _, s := range serdes {
 		if s == nil {
 			b.graph.Fail(topology.ErrHandle, at, "%s %s has no serde", kind, t.Name)

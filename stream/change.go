@@ -13,6 +13,9 @@ type changeSerde[V any] struct{ of serde.Serde[V] }
 
 var errChange = errors.New("not an update of a table, as a repartition topic of KTable.GroupBy holds them")
 
+// Format says that it is changes, and of what.
+func (s changeSerde[V]) Format() string { return "changes of " + serde.Format(s.of) }
+
 func (s changeSerde[V]) Encode(dst []byte, ch change[V]) ([]byte, error) {
 	var err error
 	switch {

@@ -195,15 +195,29 @@ func ExampleBuilder_Build() {
 	}
 	fmt.Print(t.Describe())
 	// Output:
-	// Sub-topology 0
-	//   source-0 (lines) --> flatMapValues-1
-	//   flatMapValues-1 --> selectKey-2
-	//   selectKey-2 --> repartition-3
-	//   repartition-3 (by-word-repartition)
-	// Sub-topology 1
-	//   source-4 (by-word-repartition) --> count-5
-	//   count-5 [counts] --> toStream-6
-	//   toStream-6 --> sink-7
-	//   sink-7 (totals)
-	//   store counts: key-value, counts-changelog
+	// Topologies:
+	//    Sub-topology: 0
+	//     Source: source-0 (topics: [lines])
+	//       --> flatMapValues-1
+	//     Processor: flatMapValues-1 (stores: [])
+	//       --> selectKey-2
+	//       <-- source-0
+	//     Processor: selectKey-2 (stores: [])
+	//       --> repartition-3
+	//       <-- flatMapValues-1
+	//     Sink: repartition-3 (topic: by-word-repartition)
+	//       <-- selectKey-2
+	//
+	//    Sub-topology: 1
+	//     Source: source-4 (topics: [by-word-repartition])
+	//       --> count-5
+	//     Processor: count-5 (stores: [counts])
+	//       --> toStream-6
+	//       <-- source-4
+	//     Processor: toStream-6 (stores: [])
+	//       --> sink-7
+	//       <-- count-5
+	//     Sink: sink-7 (topic: totals)
+	//       <-- toStream-6
+	//     Store: counts (key-value, string to int64, changelog counts-changelog)
 }

@@ -46,6 +46,7 @@ func groupRows[K, V, K2, V2 any](t rows[K, V], to Repartition[K2, V2], f func(Re
 		b.graph.Fail(topology.ErrHandle, at, "the table made at %s is grouped here, for which its old values are needed, but nobody keeps it; use Table or Stored with a store", t.n.At)
 	}
 	x := b.cross(at, t.n, b.topic(at, "repartition topic", to.root, to.spec, to.key, to.value))
+	x.topic.Value = changeSerde[V2]{to.value}.Format()
 	sink := &topology.Node{Kind: "groupBy", Parents: []*topology.Node{t.n}, Sinks: []*topology.Topic{x.topic}, At: at}
 	out := writer[K2, change[V2]]{key: to.key, value: changeSerde[V2]{to.value}}
 	if to.by != nil {

@@ -1,16 +1,20 @@
 package topology
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// Description is a topology for people and tools: no functions, only names. Its JSON form is stable.
+// Description is a topology for people and tools: no functions, only names. Two builds of one program give the same one. Its
+// JSON form is stable: fields may be added, none changes its meaning.
 type Description struct {
 	Subs    []SubDescription    `json:"subTopologies"`
 	Globals []GlobalDescription `json:"globalTables,omitempty"`
+	Topics  []TopicDescription  `json:"topics,omitempty"` // all but changelogs, in order of first use
 }
 
 // SubDescription is one sub-topology.
@@ -27,53 +31,59 @@ type NodeDescription struct {
 	At       string   `json:"at"` // file:line
 	Topics   []string `json:"topics,omitempty"`
 	Stores   []string `json:"stores,omitempty"`
+	Parents  []string `json:"parents,omitempty"`
 	Children []string `json:"children,omitempty"`
 }
 
-// StoreDescription is one store.
+// StoreDescription is one store. Key and Value say how they are written; durations are in milliseconds.
 type StoreDescription struct {
 	Name      string `json:"name"`
 	Kind      string `json:"kind"`
+	Key       string `json:"key,omitempty"`
+	Value     string `json:"value,omitempty"`
 	Changelog string `json:"changelog,omitempty"`
 	Retention int64  `json:"retentionMs,omitempty"`
+	TTL       int64  `json:"ttlMs,omitempty"`
 }
 
 // GlobalDescription is one global table.
 type GlobalDescription struct {
 	Topic string `json:"topic"`
 	Store string `json:"store"`
+	Key   string `json:"key,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+// TopicDescription is a topic that is read or written. Partitions is what its author asked for, or what the application runs
+// with; 0: neither is known.
+type TopicDescription struct {
+	Name       string    `json:"name"`
+	Kind       TopicKind `json:"kind"`
+	Key        string    `json:"key,omitempty"`
+	Value      string    `json:"value,omitempty"`
+	Partitions int32     `json:"partitions,omitempty"`
+	Read       bool      `json:"read,omitempty"`
+	Written    bool      `json:"written,omitempty"`
 }
 
 // Describe takes the topology down in words.
 func (t *Topology) Describe() Description {
 	var d Description
+	read, written := map[*Topic]bool{}, map[*Topic]bool{}
 	for _, s := range t.Subs {
 		sub := SubDescription{ID: s.ID}
 		for _, n := range s.Nodes {
-			node := NodeDescription{Name: n.Label(), Kind: n.Kind, At: filepath.Base(n.At)}
+			sub.Nodes = append(sub.Nodes, describe(n, s.Nodes))
 			if n.Source != nil {
-				node.Topics = append(node.Topics, n.Source.Logical())
+				read[n.Source] = true
 			}
 			for _, topic := range n.Sinks {
-				node.Topics = append(node.Topics, topic.Logical())
+				written[topic] = true
 			}
-			for _, st := range n.Stores {
-				node.Stores = append(node.Stores, st.Spec.Name)
-			}
-			for _, g := range n.Globals {
-				node.Stores = append(node.Stores, g.Store.Spec.Name)
-			}
-			for _, child := range s.Nodes {
-				for _, p := range child.Parents {
-					if p == n {
-						node.Children = append(node.Children, child.Label())
-					}
-				}
-			}
-			sub.Nodes = append(sub.Nodes, node)
 		}
 		for _, st := range s.Stores {
-			one := StoreDescription{Name: st.Spec.Name, Kind: string(st.Spec.Kind), Retention: st.Spec.Retention}
+			one := StoreDescription{Name: st.Spec.Name, Kind: string(st.Spec.Kind), Key: st.Spec.Key, Value: st.Spec.Value,
+				Retention: st.Spec.Retention, TTL: st.Spec.TTL}
 			if st.Topic != nil {
 				one.Changelog = st.Topic.Logical()
 			}
@@ -82,12 +92,42 @@ func (t *Topology) Describe() Description {
 		d.Subs = append(d.Subs, sub)
 	}
 	for _, g := range t.Globals {
-		d.Globals = append(d.Globals, GlobalDescription{g.Topic.Logical(), g.Store.Spec.Name})
+		d.Globals = append(d.Globals, GlobalDescription{g.Topic.Logical(), g.Store.Spec.Name, g.Store.Spec.Key, g.Store.Spec.Value})
+		read[g.Topic] = true
+	}
+	for _, topic := range t.Topics {
+		d.Topics = append(d.Topics, TopicDescription{Name: topic.Logical(), Kind: topic.Kind, Key: topic.Key, Value: topic.Value,
+			Partitions: topic.Partitions, Read: read[topic], Written: written[topic]})
 	}
 	return d
 }
 
-// JSON is the description, indented.
+func describe(n *Node, all []*Node) NodeDescription {
+	one := NodeDescription{Name: n.Label(), Kind: n.Kind, At: filepath.Base(n.At)}
+	if n.Source != nil {
+		one.Topics = append(one.Topics, n.Source.Logical())
+	}
+	for _, topic := range n.Sinks {
+		one.Topics = append(one.Topics, topic.Logical())
+	}
+	for _, st := range n.Stores {
+		one.Stores = append(one.Stores, st.Spec.Name)
+	}
+	for _, g := range n.Globals {
+		one.Stores = append(one.Stores, g.Store.Spec.Name)
+	}
+	for _, p := range n.Parents {
+		one.Parents = append(one.Parents, p.Label())
+	}
+	for _, child := range all {
+		if slices.Contains(child.Parents, n) {
+			one.Children = append(one.Children, child.Label())
+		}
+	}
+	return one
+}
+
+// JSON is the description, indented. ParseDescription reads it.
 func (d Description) JSON() []byte {
 	b, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
@@ -96,110 +136,83 @@ func (d Description) JSON() []byte {
 	return append(b, '\n')
 }
 
-// String is the description as text, in the manner of Kafka Streams.
+// ParseDescription reads what JSON has written.
+func ParseDescription(b []byte) (Description, error) {
+	var d Description
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(&d); err != nil {
+		return d, fmt.Errorf("this is no description of a topology in JSON: %w", err)
+	}
+	return d, nil
+}
+
+// Formats are what Format knows.
+func Formats() []string { return []string{"text", "json", "dot", "mermaid"} }
+
+// Format is the description in one of Formats; "" is text.
+func (d Description) Format(name string) (string, error) {
+	switch name {
+	case "", "text":
+		return d.String(), nil
+	case "json":
+		return string(d.JSON()), nil
+	case "dot":
+		return d.Dot(), nil
+	case "mermaid":
+		return d.Mermaid(), nil
+	}
+	return "", fmt.Errorf("there is no format %q; use one of %s", name, strings.Join(Formats(), ", "))
+}
+
+// String is the description in the text form of Kafka Streams' TopologyDescription, which tools that draw topologies read, with a
+// line more for each store.
 func (d Description) String() string {
 	var b strings.Builder
+	b.WriteString("Topologies:\n")
+	names := func(list []string) string {
+		if len(list) == 0 {
+			return "none"
+		}
+		return strings.Join(list, ", ")
+	}
 	for _, s := range d.Subs {
-		fmt.Fprintf(&b, "Sub-topology %d\n", s.ID)
+		fmt.Fprintf(&b, "   Sub-topology: %d\n", s.ID)
 		for _, n := range s.Nodes {
-			fmt.Fprintf(&b, "  %s", n.Name)
-			if len(n.Topics) > 0 {
-				fmt.Fprintf(&b, " (%s)", strings.Join(n.Topics, ", "))
+			switch topics := strings.Join(n.Topics, ", "); {
+			case n.Kind == "source":
+				fmt.Fprintf(&b, "    Source: %s (topics: [%s])\n      --> %s\n", n.Name, topics, names(n.Children))
+			case len(n.Topics) == 1 && len(n.Children) == 0:
+				fmt.Fprintf(&b, "    Sink: %s (topic: %s)\n      <-- %s\n", n.Name, topics, names(n.Parents))
+			default:
+				fmt.Fprintf(&b, "    Processor: %s (stores: [%s])\n      --> %s\n      <-- %s\n", n.Name, strings.Join(n.Stores, ", "), names(n.Children), names(n.Parents))
 			}
-			if len(n.Stores) > 0 {
-				fmt.Fprintf(&b, " [%s]", strings.Join(n.Stores, ", "))
-			}
-			if len(n.Children) > 0 {
-				fmt.Fprintf(&b, " --> %s", strings.Join(n.Children, ", "))
-			}
-			b.WriteByte('\n')
 		}
 		for _, st := range s.Stores {
-			fmt.Fprintf(&b, "  store %s: %s", st.Name, st.Kind)
-			if st.Retention > 0 {
-				fmt.Fprintf(&b, ", %d ms", st.Retention)
-			}
-			if st.Changelog != "" {
-				fmt.Fprintf(&b, ", %s", st.Changelog)
-			}
-			b.WriteByte('\n')
+			fmt.Fprintf(&b, "    Store: %s (%s)\n", st.Name, st.details())
 		}
+		b.WriteByte('\n')
 	}
-	for _, g := range d.Globals {
-		fmt.Fprintf(&b, "Global table %s (%s)\n", g.Store, g.Topic)
+	for i, g := range d.Globals {
+		fmt.Fprintf(&b, "   Sub-topology: %d for global store (will not generate tasks)\n    Source: source of %s (topics: [%s])\n      --> %s\n    Processor: %s (stores: [%s])\n      --> none\n      <-- source of %s\n\n",
+			len(d.Subs)+i, g.Store, g.Topic, g.Store, g.Store, g.Store, g.Store)
 	}
 	return b.String()
 }
 
-// edges calls f for every arrow of a drawing: between operators, topics and stores.
-func (d Description) edges(node func(id, label, shape string), edge func(from, to string, dashed bool)) {
-	seen := map[string]bool{}
-	place := func(id, label, shape string) string {
-		if !seen[id] {
-			seen[id] = true
-			node(id, label, shape)
-		}
-		return id
+// details are what there is to say about a store besides its name.
+func (s StoreDescription) details() string {
+	text := s.Kind
+	if s.Key != "" || s.Value != "" {
+		text += fmt.Sprintf(", %s to %s", s.Key, s.Value)
 	}
-	for _, s := range d.Subs {
-		ids := map[string]string{}
-		for i, n := range s.Nodes {
-			ids[n.Name] = place(fmt.Sprintf("n%d_%d", s.ID, i), n.Name, "operator")
-		}
-		for _, n := range s.Nodes {
-			for _, topic := range n.Topics {
-				id := place("t_"+topic, topic, "topic")
-				if n.Kind == "source" {
-					edge(id, ids[n.Name], false)
-				} else {
-					edge(ids[n.Name], id, false)
-				}
-			}
-			for _, st := range n.Stores {
-				edge(ids[n.Name], place("s_"+st, st, "store"), true)
-			}
-			for _, child := range n.Children {
-				edge(ids[n.Name], ids[child], false)
-			}
-		}
+	if s.Retention > 0 {
+		text += fmt.Sprintf(", kept %d ms", s.Retention)
 	}
-	for _, g := range d.Globals {
-		edge(place("t_"+g.Topic, g.Topic, "topic"), place("s_"+g.Store, g.Store, "store"), false)
+	if s.TTL > 0 {
+		text += fmt.Sprintf(", lives %d ms", s.TTL)
 	}
-}
-
-// Mermaid is a drawing for Markdown pages.
-func (d Description) Mermaid() string {
-	var b strings.Builder
-	b.WriteString("flowchart TD\n")
-	shapes := map[string][2]string{"operator": {"[", "]"}, "topic": {"([", "])"}, "store": {"[(", ")]"}}
-	clean := strings.NewReplacer(".", "_", "-", "_")
-	d.edges(func(id, label, shape string) {
-		fmt.Fprintf(&b, "  %s%s\"%s\"%s\n", clean.Replace(id), shapes[shape][0], label, shapes[shape][1])
-	}, func(from, to string, dashed bool) {
-		arrow := "-->"
-		if dashed {
-			arrow = "-.-"
-		}
-		fmt.Fprintf(&b, "  %s %s %s\n", clean.Replace(from), arrow, clean.Replace(to))
-	})
-	return b.String()
-}
-
-// Dot is a drawing for Graphviz.
-func (d Description) Dot() string {
-	var b strings.Builder
-	b.WriteString("digraph topology {\n")
-	shapes := map[string]string{"operator": "box", "topic": "cds", "store": "cylinder"}
-	d.edges(func(id, label, shape string) {
-		fmt.Fprintf(&b, "  %q [label=%q shape=%s];\n", id, label, shapes[shape])
-	}, func(from, to string, dashed bool) {
-		style := ""
-		if dashed {
-			style = " [style=dashed arrowhead=none]"
-		}
-		fmt.Fprintf(&b, "  %q -> %q%s;\n", from, to, style)
-	})
-	b.WriteString("}\n")
-	return b.String()
+	if s.Changelog == "" {
+		return text + ", no changelog"
+	}
+	return text + ", changelog " + s.Changelog
 }

@@ -136,6 +136,9 @@ func (g *Graph) Store(spec *flow.StoreSpec, at string) *Store {
 			return have
 		}
 	}
+	if spec.Mistake != nil {
+		g.Fail(ErrHandle, at, "store %q, declared at %s: %v", spec.Name, spec.At, spec.Mistake)
+	}
 	settled := *spec
 	settled.Root = root(spec)
 	s := &Store{Spec: &settled}

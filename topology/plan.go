@@ -150,6 +150,26 @@ func coerce(group copartition, count map[*Topic]int32) error {
 	return nil
 }
 
+// disagreements are the co-partitioned inputs whose authors ask for different numbers of partitions. What the cluster has is known
+// to Plan only.
+func (t *Topology) disagreements() (found Mistakes) {
+	for _, group := range t.copartitioned() {
+		count := map[*Topic]int32{}
+		asked := group
+		asked.topics = nil
+		for _, topic := range group.topics {
+			if topic.Partitions > 0 {
+				asked.topics = append(asked.topics, topic)
+				count[topic] = topic.Partitions
+			}
+		}
+		if m, ok := errors.AsType[*Mistake](coerce(asked, count)); ok {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
 type copartition struct {
 	topics []*Topic
 	kind   string // of the first node that asks for it

@@ -35,6 +35,7 @@ type Topic struct {
 	Reset      Reset             // sources only
 	Suffix     string            // internal topics: what the name ends with; "": the kind
 	At         string            // where the handle was made, file:line
+	Key, Value string            // how they are written, in the words of serde.Format
 }
 
 // Full is the topic's name on the cluster.

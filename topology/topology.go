@@ -52,10 +52,12 @@ func (t *Topology) Store(name string) (*Store, *Sub) {
 func (g *Graph) Build() (*Topology, error) {
 	mistakes := append(Mistakes(nil), g.mistakes...)
 	mistakes = append(mistakes, g.validate()...)
+	t := &Topology{Nodes: g.nodes, Subs: cut(g.nodes), Globals: g.globals, Topics: g.topics}
+	mistakes = append(mistakes, t.disagreements()...)
 	if len(mistakes) > 0 {
 		return nil, mistakes
 	}
-	return &Topology{Nodes: g.nodes, Subs: cut(g.nodes), Globals: g.globals, Topics: g.topics}, nil
+	return t, nil
 }
 
 // cut finds the connected components over edges and shared stores, in the order of their first nodes.

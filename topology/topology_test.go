@@ -3,6 +3,7 @@ package topology_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -299,6 +300,22 @@ func TestMistakes(t *testing.T) {
 	if len(all) != 10 {
 		t.Errorf("%d mistakes:\n%v", len(all), err)
 	}
+	var e draft
+	e.source("a")
+	e.through("r", "a", 3)
+	e.through("s", "a", 4)
+	e.add("both", "merge", "r s", nil)
+	e.keyed("sum", "both", "", flow.KeyValue)
+	e.add("bare", "process", "a", func(n *topology.Node) {
+		n.Stores = []*topology.Store{e.g.Store(&flow.StoreSpec{Name: "bare", At: "handles.go:7", Mistake: errors.New("no serde")}, n.At)}
+	})
+	_, err = e.g.Build()
+	for _, want := range []string{`app.go:7: aggregate needs co-partitioned inputs, but topic "r" has 3 partitions and topic "s" has 4`,
+		`app.go:8: store "bare", declared at handles.go:7: no serde`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not found: %s\n%v", want, err)
+		}
+	}
 	if _, err := new(topology.Graph).Build(); !errors.Is(err, topology.ErrEmpty) {
 		t.Error(err)
 	}
@@ -319,19 +336,39 @@ func TestDescribe(t *testing.T) {
 		t.Fatal(err)
 	}
 	desc := top.Describe()
-	want := `Sub-topology 0
-  in (in) --> turn
-  turn --> to-r
-  to-r (r-repartition)
-Sub-topology 1
-  r (r-repartition) --> sum
-  sum [sum] --> write
-  write (out)
-  store sum: window, 1000 ms, sum-changelog
-Global table airport (airports)
+	want := `Topologies:
+   Sub-topology: 0
+    Source: in (topics: [in])
+      --> turn
+    Processor: turn (stores: [])
+      --> to-r
+      <-- in
+    Sink: to-r (topic: r-repartition)
+      <-- turn
+
+   Sub-topology: 1
+    Source: r (topics: [r-repartition])
+      --> sum
+    Processor: sum (stores: [sum])
+      --> write
+      <-- r
+    Sink: write (topic: out)
+      <-- sum
+    Store: sum (window, kept 1000 ms, changelog sum-changelog)
+
+   Sub-topology: 2 for global store (will not generate tasks)
+    Source: source of airport (topics: [airports])
+      --> airport
+    Processor: airport (stores: [airport])
+      --> none
+      <-- source of airport
+
 `
 	if got := desc.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if again, err := topology.ParseDescription(desc.JSON()); err != nil || !reflect.DeepEqual(again, desc) {
+		t.Errorf("JSON does not come back: %v\n%v\n%v", err, again, desc)
 	}
 	for what, text := range map[string]string{"JSON": string(desc.JSON()), "Mermaid": desc.Mermaid(), "dot": desc.Dot()} {
 		for _, word := range []string{"turn", "r-repartition", "sum", "out", "airport"} {

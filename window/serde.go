@@ -32,6 +32,9 @@ func (s timeKey[K]) Validate() error {
 	return errors.Join(append(p, validate(s.inner))...)
 }
 
+// Format says that it is a windowed key, and of what.
+func (s timeKey[K]) Format() string { return "windowed " + serde.Format(s.inner) }
+
 func (s timeKey[K]) Encode(dst []byte, k Key[K]) ([]byte, error) {
 	dst, err := s.inner.Encode(dst, k.Key)
 	if err != nil {
@@ -63,6 +66,9 @@ func SessionKey[K any](inner serde.Serde[K]) serde.Serde[Key[K]] { return sessio
 type sessionKey[K any] struct{ inner serde.Serde[K] }
 
 func (s sessionKey[K]) Validate() error { return validate(s.inner) }
+
+// Format says that it is the key of a session, and of what.
+func (s sessionKey[K]) Format() string { return "session " + serde.Format(s.inner) }
 
 func (s sessionKey[K]) Encode(dst []byte, k Key[K]) ([]byte, error) {
 	dst, err := s.inner.Encode(dst, k.Key)

@@ -1,4 +1,4 @@
-// Command moldau runs Moldau's tools: the bundled broker as a server of its own.
+// Command moldau runs Moldau's tools: the bundled broker as a server of its own, and what is asked about topologies.
 package main
 
 import (
@@ -23,7 +23,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{brokerCommand}
+	return []command{brokerCommand, topologyCommand}
 }
 
 // usageError is a mistake on the command line; the exit code is 2, as flag's.

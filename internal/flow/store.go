@@ -52,6 +52,8 @@ type StoreSpec struct {
 	Unlogged    bool              // no changelog
 	Changelog   map[string]string // extra settings of the changelog topic
 	At          string            // where the handle was made, file:line
+	Key, Value  string            // how they are written, in the words of serde.Format
+	Mistake     error             // what is wrong with the serdes; Build reports it
 
 	// New builds the typed store of one task. Erased: the runtime never learns K and V.
 	New func(StoreEnv) (Store, error)

@@ -99,6 +99,9 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	if err := n.topics.prepare(ctx); err != nil {
 		return err
 	}
+	if err := n.deploy(ctx); err != nil {
+		return err
+	}
 	producers, err := n.producers(ctx)
 	if err != nil {
 		return err

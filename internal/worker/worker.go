@@ -52,6 +52,8 @@ type Config struct {
 	Replication int16
 	// TopicConfig holds extra settings of internal topics.
 	TopicConfig map[string]string
+	// AcceptTopology goes on where the topology has changed in a way that is not safe.
+	AcceptTopology bool
 	// Advertise is where other processes reach this one.
 	Advertise string
 	// SessionTimeout is after how long the group gives up a process it does not hear of; 0: the cluster package's default.
@@ -131,7 +133,7 @@ const (
 // transient reports whether an error of the cluster may pass by itself.
 func transient(err error) bool {
 	for _, e := range []error{cluster.ErrFenced, cluster.ErrUnauthorized, cluster.ErrMissingTopic, cluster.ErrTooLarge, cluster.ErrOutOfRange,
-		ErrTopics, ErrOffsets, tier.ErrLocked, tier.ErrFormat, tier.ErrDamaged, errPermanent} {
+		ErrTopics, ErrTopology, ErrOffsets, tier.ErrLocked, tier.ErrFormat, tier.ErrDamaged, errPermanent} {
 		if errors.Is(err, e) {
 			return false
 		}

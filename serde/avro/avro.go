@@ -41,6 +41,14 @@ type binary[T any] struct {
 
 func (s *binary[T]) Validate() error { return s.err }
 
+// Format names the schema.
+func (s *binary[T]) Format() string {
+	if named, ok := s.schema.(avro.NamedSchema); ok {
+		return "avro " + named.FullName()
+	}
+	return "avro"
+}
+
 func (s *binary[T]) Encode(dst []byte, v T) ([]byte, error) {
 	if s.err != nil {
 		return dst, s.err

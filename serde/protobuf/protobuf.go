@@ -26,6 +26,15 @@ func (message[T]) Validate() error {
 	return nil
 }
 
+// Format names the message.
+func (s message[T]) Format() string {
+	var zero T
+	if s.Validate() != nil {
+		return "protobuf"
+	}
+	return "protobuf " + string(zero.ProtoReflect().Descriptor().FullName())
+}
+
 func (message[T]) Encode(dst []byte, v T) ([]byte, error) {
 	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(dst, v)
 	if err != nil {

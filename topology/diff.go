@@ -1,0 +1,220 @@
+package topology
+
+import (
+	"fmt"
+	"strings"
+)
+
+// ChangeKind says what a change of a topology is about.
+type ChangeKind string
+
+const (
+	Added             ChangeKind = "added"
+	Removed           ChangeKind = "removed"
+	KindChanged       ChangeKind = "kind"
+	FormatChanged     ChangeKind = "format"
+	PartitionsChanged ChangeKind = "partitions"
+	RetentionChanged  ChangeKind = "retention"
+	LoggingChanged    ChangeKind = "logging"
+	Moved             ChangeKind = "moved" // to another sub-topology
+)
+
+// Change is one thing that a new version of a topology makes of stores and internal topics. What is, for instance, store "counts".
+type Change struct {
+	Kind ChangeKind `json:"kind"`
+	What string     `json:"what"`
+	Note string     `json:"note"` // what it means
+	// Unsafe: the new version would read what the old one wrote as something else, or not at all. Way says how to get there all the same.
+	Unsafe bool   `json:"unsafe,omitempty"`
+	Way    string `json:"way,omitempty"`
+}
+
+// String is a line: + for what is added, - for what is removed, ~ for what is changed, ! for what is unsafe; and, for that,
+// a second line with the way out.
+func (c Change) String() string {
+	sign := map[ChangeKind]string{Added: "+", Removed: "-"}[c.Kind]
+	if sign == "" {
+		sign = "~"
+	}
+	if !c.Unsafe {
+		return sign + " " + c.What + ": " + c.Note
+	}
+	return "! " + c.What + ": " + c.Note + "\n    " + c.Way
+}
+
+// Changes are what Diff found.
+type Changes []Change
+
+// Unsafe are those that cannot just be deployed.
+func (c Changes) Unsafe() (unsafe Changes) {
+	for _, one := range c {
+		if one.Unsafe {
+			unsafe = append(unsafe, one)
+		}
+	}
+	return unsafe
+}
+
+func (c Changes) String() string {
+	lines := make([]string, len(c))
+	for i, one := range c {
+		lines[i] = one.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Ways out, of which each unsafe change names one.
+const (
+	wayStore = "give the new store another name: it begins empty, and the old changelog stays; or begin anew: stop the application and run \"moldau app reset\""
+	wayTopic = "give the new topic another name, once the old version has worked off what is in it; or begin anew: stop the application and run \"moldau app reset\""
+	wayDrain = "let the old version run without new input until its lag is 0, stop it, and start the new one with Config.AcceptTopology; or begin anew: stop the application and run \"moldau app reset\""
+)
+
+// Diff says what becomes of stores and internal topics when a program with the topology next takes over from one with the topology
+// last. Operators and topics from outside may change at will. The order is that of next, then what is gone in the order of last.
+func Diff(last, next Description) Changes {
+	d := differ{}
+	was, is := places(last), places(next)
+	for _, s := range next.Subs {
+		for _, st := range s.Stores {
+			if old, ok := was[st.Name]; ok {
+				d.store(old, is[st.Name])
+			} else {
+				d.note(Added, "store", st.Name, "%s; it begins empty: what was read before does not count", st.details())
+			}
+		}
+	}
+	for _, s := range last.Subs {
+		for _, st := range s.Stores {
+			if _, ok := is[st.Name]; ok {
+				continue
+			}
+			if st.Changelog == "" {
+				d.note(Removed, "store", st.Name, "%s; what it holds is lost", st.details())
+			} else {
+				d.note(Removed, "store", st.Name, "%s; nobody reads its changelog any more, and nobody deletes it", st.details())
+			}
+		}
+	}
+	d.globals(last, next)
+	d.topics(last, next)
+	return d.found
+}
+
+type differ struct{ found Changes }
+
+func (d *differ) note(kind ChangeKind, what, name, format string, args ...any) {
+	d.found = append(d.found, Change{Kind: kind, What: fmt.Sprintf("%s %q", what, name), Note: fmt.Sprintf(format, args...)})
+}
+
+func (d *differ) unsafe(kind ChangeKind, what, name, way, format string, args ...any) {
+	d.note(kind, what, name, format, args...)
+	last := &d.found[len(d.found)-1]
+	last.Unsafe, last.Way = true, way
+}
+
+// placed is a store and where it is.
+type placed struct {
+	StoreDescription
+	sub int
+}
+
+func places(d Description) map[string]placed {
+	all := map[string]placed{}
+	for _, s := range d.Subs {
+		for _, st := range s.Stores {
+			all[st.Name] = placed{st, s.ID}
+		}
+	}
+	return all
+}
+
+func (d *differ) store(was, is placed) {
+	name := is.Name
+	if was.Kind != is.Kind {
+		d.unsafe(KindChanged, "store", name, wayStore, "it was a %s store and becomes a %s store, whose changelog is another one", was.Kind, is.Kind)
+		return
+	}
+	d.formats("store", name, wayStore, "its changelog", was.Key, is.Key, was.Value, is.Value)
+	switch {
+	case was.Changelog != "" && is.Changelog == "":
+		d.note(LoggingChanged, "store", name, "it has no changelog any more: what it holds is lost when its task moves or starts again")
+	case was.Changelog == "" && is.Changelog != "":
+		d.unsafe(LoggingChanged, "store", name, wayStore, "it gets a changelog, which does not hold what the store has now")
+	}
+	switch {
+	case was.Retention < is.Retention:
+		d.note(RetentionChanged, "store", name, "entries are kept %d ms, not %d ms; those that are gone do not come back. Raise retention.ms of its changelog, which was made for less", is.Retention, was.Retention)
+	case was.Retention > is.Retention:
+		d.note(RetentionChanged, "store", name, "entries are kept %d ms, not %d ms; older ones go", is.Retention, was.Retention)
+	}
+	if was.TTL != is.TTL {
+		d.note(RetentionChanged, "store", name, "values live %d ms, not %d ms (0: for ever)", is.TTL, was.TTL)
+	}
+	if was.sub != is.sub {
+		d.note(Moved, "store", name, "it moves from sub-topology %d to %d: local state is not found there, and is restored from the changelog", was.sub, is.sub)
+	}
+}
+
+// formats notes how bytes change; of a description that does not say, nothing is known.
+func (d *differ) formats(what, name, way, where, wasKey, isKey, wasValue, isValue string) {
+	for _, part := range []struct{ name, was, is string }{{"keys", wasKey, isKey}, {"values", wasValue, isValue}} {
+		if part.was != part.is && part.was != "" && part.is != "" {
+			d.unsafe(FormatChanged, what, name, way, "its %s were written as %s and are now %s: what is in %s cannot be read", part.name, part.was, part.is, where)
+		}
+	}
+}
+
+func (d *differ) globals(last, next Description) {
+	was := map[string]GlobalDescription{}
+	for _, g := range last.Globals {
+		was[g.Store] = g
+	}
+	for _, g := range next.Globals {
+		old, ok := was[g.Store]
+		delete(was, g.Store)
+		switch {
+		case !ok:
+			d.note(Added, "global table", g.Store, "from topic %q; it is read to the end before the application starts", g.Topic)
+		case old.Topic != g.Topic:
+			d.unsafe(KindChanged, "global table", g.Store, "give the new table's store another name", "it was made from topic %q and is now from %q: what lies on disk is of the old one", old.Topic, g.Topic)
+		default:
+			d.formats("global table", g.Store, "give the new table's store another name", "the state directory", old.Key, g.Key, old.Value, g.Value)
+		}
+	}
+	for _, g := range last.Globals {
+		if _, left := was[g.Store]; left {
+			d.note(Removed, "global table", g.Store, "nobody reads topic %q for it any more", g.Topic)
+		}
+	}
+}
+
+// topics compares internal topics; those from outside have other owners as well.
+func (d *differ) topics(last, next Description) {
+	was := map[string]TopicDescription{}
+	for _, t := range last.Topics {
+		if t.Kind != External {
+			was[t.Name] = t
+		}
+	}
+	for _, t := range next.Topics {
+		if t.Kind == External {
+			continue
+		}
+		old, ok := was[t.Name]
+		delete(was, t.Name)
+		if !ok {
+			d.note(Added, "internal topic", t.Name, "it will be created")
+			continue
+		}
+		d.formats("internal topic", t.Name, wayTopic, "it", old.Key, t.Key, old.Value, t.Value)
+		if old.Partitions != t.Partitions && old.Partitions > 0 && t.Partitions > 0 {
+			d.unsafe(PartitionsChanged, "internal topic", t.Name, wayTopic, "it has %d partitions and would have %d: keys would be looked for in the wrong task", old.Partitions, t.Partitions)
+		}
+	}
+	for _, t := range last.Topics {
+		if _, left := was[t.Name]; left {
+			d.unsafe(Removed, "internal topic", t.Name, wayDrain, "records may be in it that the old version has written and nobody would read")
+		}
+	}
+}
