@@ -63,6 +63,7 @@ func runCompare(ctx context.Context, args []string) error {
 	keys := fs.String("keys", "100k,1M", "distinct keys of count; stateless and tumbling use the first")
 	address := fs.String("broker", "", "measure against this broker instead of a bundled one of its own")
 	starts := fs.Bool("starts", true, "measure starts and restarts too")
+	profiles := fs.String("profiles", "", "write a CPU profile of every run into this directory")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func runCompare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{self: self, dir: dir, records: *records}
+	b := &bench{self: self, dir: dir, records: *records, profiles: *profiles}
 	if b.address = *address; b.address == "" {
 		if err := b.startBroker(ctx); err != nil {
 			return err
@@ -126,6 +127,7 @@ func runCompare(ctx context.Context, args []string) error {
 // bench is one run of the comparison: its broker and where things lie.
 type bench struct {
 	self, dir, address string
+	profiles           string
 	records            int
 	broker             *exec.Cmd
 }
@@ -185,7 +187,11 @@ func (b *bench) measure(ctx context.Context, r row, i int) (figures, error) {
 	if err := createTopics(ctx, b.address, topics...); err != nil {
 		return figures{}, err
 	}
-	out, err := b.run(ctx, r.program, args...)
+	var profile []string
+	if b.profiles != "" {
+		profile = []string{"-profile", filepath.Join(b.profiles, name+".prof")}
+	}
+	out, err := b.run(ctx, r.program, slices.Concat(args, profile)...)
 	if err != nil {
 		return figures{}, err
 	}

@@ -133,6 +133,7 @@ func (t Repartition[K, V]) spec() topology.Topic {
 func feed[K, V any](node int, key serde.Serde[K], value serde.Serde[V]) func(any) flow.Source {
 	return func(f any) flow.Source {
 		down := f.(fn[K, V])
+		key, value := decoder(key), decoder(value)
 		return func(c *flow.Ctx, kb, vb []byte) {
 			c.KeyNull, c.Null = kb == nil, vb == nil
 			k, v, err := decode(key, value, kb, vb)
@@ -146,14 +147,14 @@ func feed[K, V any](node int, key serde.Serde[K], value serde.Serde[V]) func(any
 }
 
 // decode leaves zero what is null.
-func decode[K, V any](key serde.Serde[K], value serde.Serde[V], kb, vb []byte) (k K, v V, err error) {
+func decode[K, V any](key func([]byte) (K, error), value func([]byte) (V, error), kb, vb []byte) (k K, v V, err error) {
 	if kb != nil {
-		if k, err = key.Decode(kb); err != nil {
+		if k, err = key(kb); err != nil {
 			return k, v, &flow.DecodeError{Part: "key", Err: err}
 		}
 	}
 	if vb != nil {
-		if v, err = value.Decode(vb); err != nil {
+		if v, err = value(vb); err != nil {
 			return k, v, &flow.DecodeError{Part: "value", Err: err}
 		}
 	}
@@ -166,7 +167,7 @@ func (t Topic[K, V]) extract() func(*flow.Ctx, []byte, []byte, int64) (int64, er
 		return nil
 	}
 	return func(c *flow.Ctx, kb, vb []byte, last int64) (int64, error) {
-		k, v, err := decode(t.key, t.value, kb, vb)
+		k, v, err := decode(t.key.Decode, t.value.Decode, kb, vb)
 		if err != nil {
 			return 0, err
 		}
@@ -198,6 +199,6 @@ func Encode[K, V any](t Topic[K, V], r Record[K, V], n int32) (to int32, key, va
 
 // Decode reads a record of the topic. Time and headers are up to the caller.
 func Decode[K, V any](t Topic[K, V], key, value []byte) (Record[K, V], error) {
-	k, v, err := decode(t.key, t.value, key, value)
+	k, v, err := decode(t.key.Decode, t.value.Decode, key, value)
 	return Record[K, V]{Key: k, Value: v, KeyNull: key == nil, Null: value == nil}, err
 }

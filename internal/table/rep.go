@@ -169,6 +169,7 @@ type coded[V any] struct {
 	pinned int
 	hand   int
 	worth  int64 // see the constant
+	flat   bool  // a decoded value is its bytes: not worth being kept beside them
 }
 
 // restful is how many decoded values stay when nobody uses them.
@@ -255,6 +256,9 @@ func (s *coded[V]) encode(dst []byte, c *cell) ([]byte, error) {
 	}
 	c.off, c.size = s.bytes.put(dst[n:]), uint32(len(dst)-n)
 	s.unpin(d)
+	if s.flat {
+		s.letGo(c.hot)
+	}
 	return dst, nil
 }
 

@@ -38,4 +38,6 @@ var ErrDamaged = errors.New("damaged store")
 // byValue is whether V can be kept as it is.
 func byValue[V any]() bool { return !shares(reflect.TypeFor[V]()) }
 
-func newCoded[V any](v serde.Serde[V]) *coded[V] { return &coded[V]{serde: v, worth: worth} }
+func newCoded[V any](v serde.Serde[V]) *coded[V] {
+	return &coded[V]{serde: v, worth: worth, flat: reflect.TypeFor[V]() == reflect.TypeFor[[]byte]()}
+}
