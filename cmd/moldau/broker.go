@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,10 +19,13 @@ import (
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
-// streams are where a command writes: what it was asked for, and what it has to say.
-type streams struct{ out, err io.Writer }
+// streams are where a command reads, and where it writes what it was asked for and what it has to say.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
-var brokerCommand = command{"broker", "run the bundled single-node Kafka broker", runBroker}
+var brokerCommand = command{name: "broker", summary: "run the bundled single-node Kafka broker", run: runBroker}
 
 // stopWithin is how long a signal may take to end the broker.
 const stopWithin = 3 * time.Second
@@ -46,6 +51,14 @@ func runBroker(ctx context.Context, args []string, std streams) error {
 	case err != nil:
 		return err
 	}
+	if o.metrics != "" {
+		addr, stop, err := serveMetrics(o.metrics, b)
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+		defer stop()
+		fmt.Fprintf(std.err, "metrics on http://%s/metrics\n", addr)
+	}
 	fmt.Fprintf(std.out, "broker listens on %s, data in %s\n", strings.Join(b.Addrs(), " and "), c.Dir)
 	<-ctx.Done()
 	stopped := make(chan error, 1)
@@ -63,6 +76,31 @@ type brokerOptions struct {
 	broker broker.Config
 	level  slog.Level
 	json   bool
+	// metrics is where metrics are served over HTTP; "": nowhere.
+	metrics string
+}
+
+// serveMetrics serves GET /metrics until stop is called, which waits.
+func serveMetrics(address string, b *broker.Broker) (addr string, stop func(), err error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot serve metrics: %w; choose another address with -metrics (port 0 takes a free one)", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		b.WriteMetrics(w) // an error is the client's, who is gone
+	})
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Serve(l)
+	}()
+	return l.Addr().String(), func() {
+		s.Close()
+		<-done
+	}, nil
 }
 
 func (o brokerOptions) handler(w io.Writer) slog.Handler {
@@ -78,61 +116,74 @@ type list []string
 func (l *list) String() string     { return strings.Join(*l, " ") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
-func brokerFlags(args []string, out io.Writer) (brokerOptions, error) {
-	o := brokerOptions{}
-	c := &o.broker
-	var durability, level, format, users, config string
-	var partitions int
-	var listens, supers list
-	var certs broker.TLS
-	var oauth broker.OAuth
+// brokerArgs are the flags as they are given.
+type brokerArgs struct {
+	broker                                   broker.Config
+	durability, level, format, users, config string
+	metrics                                  string
+	partitions                               int
+	listens, supers                          list
+	certs                                    broker.TLS
+	oauth                                    broker.OAuth
+}
+
+func (a *brokerArgs) register(f *flag.FlagSet) {
+	c := &a.broker
 	dir, err := os.UserCacheDir()
 	if err == nil {
 		dir = filepath.Join(dir, "moldau", "broker")
 	}
-	f := flag.NewFlagSet("moldau broker", flag.ContinueOnError)
-	f.SetOutput(out)
-	f.StringVar(&config, "config", "", "`file` with flags, one a line without its dash: NAME = VALUE; # begins a comment. Flags given here go before it")
+	f.StringVar(&a.config, "config", "", "`file` with flags, one a line without its dash: NAME = VALUE; # begins a comment. Flags given here go before it")
 	f.StringVar(&c.Dir, "data", dir, "`directory` for topics, offsets and transactions")
-	f.Var(&listens, "listen", "`ADDRESS[,advertise=HOST:PORT][,tls|mtls|mtls-optional][,sasl=MECHANISM+...]` to listen on (default 127.0.0.1:9092); port 0 takes a free one; mtls demands a certificate of clients. May be given several times")
+	f.Var(&a.listens, "listen", "`ADDRESS[,advertise=HOST:PORT][,tls|mtls|mtls-optional][,sasl=MECHANISM+...]` to listen on (default 127.0.0.1:9092); port 0 takes a free one; mtls demands a certificate of clients. May be given several times")
 	f.BoolVar(&c.OpenToNetwork, "insecure-open-to-network", false, "allow addresses that other machines reach without TLS or without authentication: whoever reaches them may read and delete everything")
-	f.StringVar(&certs.Cert, "tls-cert", "", "`file` with the broker's certificate, in PEM; read again when it changes")
-	f.StringVar(&certs.Key, "tls-key", "", "`file` with its key")
-	f.StringVar(&certs.ClientCA, "tls-client-ca", "", "`file` with the authorities of clients' certificates")
-	f.StringVar(&certs.PrincipalRules, "tls-principal-rules", "", "`RULES` that name the user of a certificate: RULE:pattern/replacement/[LU], ... or DEFAULT, its distinguished name")
-	f.StringVar(&users, "users", "", "`file` with a NAME:PASSWORD a line, for SASL PLAIN and SCRAM")
-	f.StringVar(&oauth.Keys, "oauth-keys", "", "`URL` or file of the JSON Web Key Set for SASL OAUTHBEARER")
-	f.StringVar(&oauth.Issuer, "oauth-issuer", "", "`issuer` that tokens must have")
-	f.StringVar(&oauth.Audience, "oauth-audience", "", "`audience` that tokens must have")
-	f.StringVar(&oauth.UserClaim, "oauth-user-claim", "", "`claim` of a token that names the user (default sub)")
+	f.StringVar(&a.certs.Cert, "tls-cert", "", "`file` with the broker's certificate, in PEM; read again when it changes")
+	f.StringVar(&a.certs.Key, "tls-key", "", "`file` with its key")
+	f.StringVar(&a.certs.ClientCA, "tls-client-ca", "", "`file` with the authorities of clients' certificates")
+	f.StringVar(&a.certs.PrincipalRules, "tls-principal-rules", "", "`RULES` that name the user of a certificate: RULE:pattern/replacement/[LU], ... or DEFAULT, its distinguished name")
+	f.StringVar(&a.users, "users", "", "`file` with a NAME:PASSWORD a line, for SASL PLAIN and SCRAM")
+	f.StringVar(&a.oauth.Keys, "oauth-keys", "", "`URL` or file of the JSON Web Key Set for SASL OAUTHBEARER")
+	f.StringVar(&a.oauth.Issuer, "oauth-issuer", "", "`issuer` that tokens must have")
+	f.StringVar(&a.oauth.Audience, "oauth-audience", "", "`audience` that tokens must have")
+	f.StringVar(&a.oauth.UserClaim, "oauth-user-claim", "", "`claim` of a token that names the user (default sub)")
 	f.DurationVar(&c.MaxReauth, "max-reauth", 0, "after how long clients must authenticate again; 0: never")
 	f.BoolVar(&c.ACLs, "acls", false, "enforce access control lists: what no rule allows is refused")
-	f.Var(&supers, "super-user", "`User:NAME` that may do everything; may be given several times")
+	f.Var(&a.supers, "super-user", "`User:NAME` that may do everything; may be given several times")
 	f.BoolVar(&c.AllowIfNoACL, "allow-if-no-acl", false, "allow what no rule is about")
 	f.IntVar(&c.MaxConnections, "max-connections", 10_000, "most connections at a time")
 	f.IntVar(&c.MaxConnectionsPerIP, "max-connections-per-ip", 0, "most connections of one address; 0: no bound")
-	f.StringVar(&durability, "durability", "sync", "what an acknowledged write survives: sync (power loss), interval (power loss but for the last -sync-interval), os (kill -9 only)")
+	f.StringVar(&a.durability, "durability", "sync", "what an acknowledged write survives: sync (power loss), interval (power loss but for the last -sync-interval), os (kill -9 only)")
 	f.DurationVar(&c.SyncInterval, "sync-interval", time.Second, "time between syncs with -durability interval")
-	f.IntVar(&partitions, "partitions", 1, "`number` of partitions of topics created without saying")
+	f.IntVar(&a.partitions, "partitions", 1, "`number` of partitions of topics created without saying")
 	f.BoolVar(&c.NoAutoCreate, "no-auto-create", false, "refuse topics that a client merely names")
 	f.DurationVar(&c.InitialRebalanceDelay, "initial-rebalance-delay", 0, "how long a new group waits for more members")
 	f.DurationVar(&c.ConsumerHeartbeatInterval, "consumer-heartbeat-interval", 5*time.Second, "time between heartbeats of members of the new consumer protocol")
 	f.BoolVar(&c.AllowTruncate, "allow-truncate", false, "accept the loss of what lies behind a corrupt place of the log")
-	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
-	f.StringVar(&format, "log-format", "text", "how to log: text or json")
+	f.StringVar(&a.metrics, "metrics", "", "`address` for GET /metrics over HTTP, for Prometheus, such as 127.0.0.1:9644")
+	f.StringVar(&a.level, "log", "info", "what to log: debug, info, warn or error")
+	f.StringVar(&a.format, "log-format", "text", "how to log: text or json")
+}
+
+func brokerFlags(args []string, out io.Writer) (brokerOptions, error) {
+	f := flag.NewFlagSet("moldau broker", flag.ContinueOnError)
+	f.SetOutput(out)
+	var a brokerArgs
+	a.register(f)
+	o := brokerOptions{}
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
+	c := &a.broker
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if config != "" {
-		errs = append(errs, readFlags(f, config))
+	if a.config != "" {
+		errs = append(errs, readFlags(f, a.config))
 	}
-	c.DefaultPartitions = int32(min(partitions, 1<<30))
-	switch durability {
+	c.DefaultPartitions = int32(min(a.partitions, 1<<30))
+	switch a.durability {
 	case "sync":
 		c.Durability = log.Sync
 	case "interval":
@@ -140,38 +191,47 @@ func brokerFlags(args []string, out io.Writer) (brokerOptions, error) {
 	case "os":
 		c.Durability = log.OS
 	default:
-		bad("-durability %q is none of sync, interval, os", durability)
+		bad("-durability %q is none of sync, interval, os", a.durability)
 	}
-	if err := o.level.UnmarshalText([]byte(level)); err != nil {
-		bad("-log %q is none of debug, info, warn, error", level)
+	if err := o.level.UnmarshalText([]byte(a.level)); err != nil {
+		bad("-log %q is none of debug, info, warn, error", a.level)
 	}
-	if o.json = format == "json"; !o.json && format != "text" {
-		bad("-log-format %q is neither text nor json", format)
+	if o.json = a.format == "json"; !o.json && a.format != "text" {
+		bad("-log-format %q is neither text nor json", a.format)
 	}
-	if partitions < 1 {
-		bad("-partitions %d: at least 1", partitions)
+	if a.partitions < 1 {
+		bad("-partitions %d: at least 1", a.partitions)
 		c.DefaultPartitions = 1
+	}
+	if o.metrics = a.metrics; o.metrics != "" {
+		if host, _, err := net.SplitHostPort(o.metrics); err != nil {
+			bad("-metrics %q is no host:port", o.metrics)
+		} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.OpenToNetwork {
+			bad("-metrics %q can be reached from other machines, and nobody has to say who it is; use 127.0.0.1, or -insecure-open-to-network", o.metrics)
+		}
 	}
 	if c.Dir == "" {
 		bad("-data is missing: name a directory")
 	}
-	if len(listens) == 0 {
-		listens = list{"127.0.0.1:9092"}
+	if len(a.listens) == 0 {
+		a.listens = list{"127.0.0.1:9092"}
 	}
-	for _, s := range listens {
-		l, err := parseListener(s, certs)
+	for _, s := range a.listens {
+		l, err := parseListener(s, a.certs)
 		errs = append(errs, err)
 		c.Listeners = append(c.Listeners, l)
 	}
-	if oauth != (broker.OAuth{}) {
-		c.OAuth = &oauth
+	if a.oauth != (broker.OAuth{}) {
+		c.OAuth = &a.oauth
 	}
-	c.SuperUsers = supers
-	if users != "" {
-		c.Users, err = readUsers(users)
+	c.SuperUsers = a.supers
+	if a.users != "" {
+		var err error
+		c.Users, err = readUsers(a.users)
 		errs = append(errs, err)
 	}
 	errs = append(errs, c.Validate())
+	o.broker = *c
 	return o, errors.Join(errs...)
 }
 

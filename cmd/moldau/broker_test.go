@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,7 @@ func TestBrokerServes(t *testing.T) {
 	var stderr bytes.Buffer
 	done := make(chan int, 1)
 	go func() {
-		done <- run(ctx, []string{"broker", "-data", t.TempDir(), "-listen", "127.0.0.1:0"}, w, &stderr)
+		done <- run(ctx, []string{"broker", "-data", t.TempDir(), "-listen", "127.0.0.1:0", "-metrics", "127.0.0.1:0"}, nil, w, &stderr)
 	}()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
@@ -46,6 +47,16 @@ func TestBrokerServes(t *testing.T) {
 	}
 	cancel()
 	cl.Close()
+	_, metrics, _ := strings.Cut(stderr.String(), "metrics on ")
+	if resp, err := http.Get(strings.TrimSpace(strings.SplitN(metrics, "\n", 2)[0])); err != nil {
+		t.Error(err)
+	} else {
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), "moldau_broker_topics 1") {
+			t.Errorf("metrics: %v %s", err, body)
+		}
+		resp.Body.Close()
+		http.DefaultClient.CloseIdleConnections()
+	}
 	stop()
 	select {
 	case code := <-done:
@@ -80,7 +91,7 @@ func TestMistakes(t *testing.T) {
 		{"busy port", []string{"broker", "-data", t.TempDir(), "-listen", busy.Addr().String()}, 1, []string{busy.Addr().String(), "choose another address"}},
 	} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), c.args, io.Discard, &stderr); code != c.code {
+		if code := run(t.Context(), c.args, nil, io.Discard, &stderr); code != c.code {
 			t.Errorf("%s: exit code %d, want %d", c.name, code, c.code)
 		}
 		for _, s := range c.says {
@@ -137,10 +148,12 @@ func TestDirectoryInUse(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	r, w := io.Pipe()
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, []string{"broker", "-data", dir, "-listen", "127.0.0.1:0"}, w, io.Discard) }()
+	go func() {
+		done <- run(ctx, []string{"broker", "-data", dir, "-listen", "127.0.0.1:0"}, nil, w, io.Discard)
+	}()
 	bufio.NewReader(r).ReadString('\n')
 	var stderr bytes.Buffer
-	if code := run(ctx, []string{"broker", "-data", dir, "-listen", "127.0.0.1:0"}, io.Discard, &stderr); code != 1 || !strings.Contains(stderr.String(), "-data") {
+	if code := run(ctx, []string{"broker", "-data", dir, "-listen", "127.0.0.1:0"}, nil, io.Discard, &stderr); code != 1 || !strings.Contains(stderr.String(), "-data") {
 		t.Errorf("exit code %d: %s", code, &stderr)
 	}
 	stop()

@@ -11,7 +11,7 @@ import (
 	"github.com/moldau/moldau/topology"
 )
 
-var topologyCommand = command{"topology", "show a topology, or what a change of code does to stores and internal topics", runTopology}
+var topologyCommand = command{name: "topology", summary: "show a topology, or what a change of code does to stores and internal topics", run: runTopology}
 
 const topologyUsage = `usage: moldau topology show [-format text|json|dot|mermaid] FILE
        moldau topology diff OLD NEW

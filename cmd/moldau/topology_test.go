@@ -46,7 +46,7 @@ func TestTopology(t *testing.T) {
 		{"-h", 0, "usage"},
 	} {
 		var out bytes.Buffer
-		if code := run(t.Context(), append([]string{"topology"}, strings.Fields(c.args)...), &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
+		if code := run(t.Context(), append([]string{"topology"}, strings.Fields(c.args)...), nil, &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
 			t.Errorf("%s: exit code %d, %s", c.args, code, &out)
 		}
 	}

@@ -259,7 +259,7 @@ func (c *conn) take(frame []byte, held *int64) bool {
 		}
 		rep = api.handle(r, q)
 	}
-	c.b.metrics.handled(h.Key, time.Since(began))
+	c.b.metrics.handled(r, time.Since(began))
 	switch {
 	case rep.none:
 		return true
@@ -320,13 +320,16 @@ func (c *conn) respond(r *request, resp kmsg.Response, began time.Time) bool {
 	var err error
 	if v, ok := resp.(vectored); ok {
 		parts := v.buffers(h, buf)
-		_, err = parts.WriteTo(c.nc)
+		var n int64
+		n, err = parts.WriteTo(c.nc)
+		c.b.metrics.sent.Add(n)
 		v.release()
 	} else {
 		*buf = wire.AppendResponseHeader((*buf)[:0], h)
 		*buf = resp.AppendTo(*buf)
 		wire.FinishResponse(*buf)
 		_, err = c.nc.Write(*buf)
+		c.b.metrics.sent.Add(int64(len(*buf)))
 	}
 	c.b.buffers.put(buf)
 	if err != nil && c.ctx.Err() == nil {
