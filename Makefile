@@ -18,7 +18,7 @@ KILLS ?= 20
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench verify conformance kafka-test kafka-verify clean
+.PHONY: help demo test race lint fuzz bench bench-broker verify conformance kafka-test kafka-verify clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -46,6 +46,10 @@ fuzz: ## every fuzz target in turn (FUZZTIME=10s each)
 bench: ## CPU, throughput and state beside a hand-written loop, medians of several runs (ARGS='-help')
 	@go build -o $(BIN)/benchmarks ./benchmarks
 	@$(BIN)/benchmarks $(ARGS)
+
+bench-broker: ## the bundled broker beside a null broker, and Apache Kafka where there is Java (ARGS='-help')
+	@go build -o $(BIN)/ ./cmd/moldau ./benchmarks/broker
+	@case "$$(scripts/kafka/run.sh true)" in skipped*) $(BIN)/broker $(ARGS);; *) scripts/kafka/run.sh $(BIN)/broker $(ARGS);; esac
 
 verify: ## flights killed KILLS=20 times, then every record checked; and the check shown to catch doubling
 	go run ./examples/flights/verify -kills $(KILLS) $(ARGS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command with one node of Apache Kafka beside it: run.sh COMMAND...
-# The command finds the broker's address in MOLDAU_KAFKA. The node keeps its data in a directory that is removed
+# The command finds the broker's address in MOLDAU_KAFKA and its process id in MOLDAU_KAFKA_PID. The node keeps its data in a directory that is removed
 # afterwards. Needs a JDK of at least 17 and, the first time, mvn; without them it says why it skips.
 #   KAFKA_LIB    a directory with Kafka's jars; default: fetched from Maven, once, into the user's cache
 #   KAFKA_HEAP   the node's heap, default 512m
@@ -68,7 +68,7 @@ for _ in $(seq 120); do
   if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
     echo "Apache Kafka on 127.0.0.1:$port"
     status=0
-    MOLDAU_KAFKA=127.0.0.1:$port "$@" || status=$?
+    MOLDAU_KAFKA=127.0.0.1:$port MOLDAU_KAFKA_PID=$node "$@" || status=$?
     [ "$status" = 0 ] || { echo "the node's last words:"; tail -20 "$data/out"; }
     exit "$status"
   fi
