@@ -36,6 +36,8 @@ type Opener interface {
 	// Step is the record in hand, or the call of a timer, and the node that the view belongs to. Its time is what is written
 	// gets, and it takes the first error.
 	Step() (c *flow.Ctx, node int)
+	// Expired counts a put of what has expired: it is dropped.
+	Expired()
 }
 
 // Table is a handle that can hold a KTable.

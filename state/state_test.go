@@ -25,6 +25,8 @@ func newTask() *task { return &task{stores: map[*flow.StoreSpec]flow.Store{}} }
 
 func (t *task) Step() (*flow.Ctx, int) { return &t.ctx, 7 }
 
+func (t *task) Expired() {}
+
 func (t *task) OpenStore(spec *flow.StoreSpec) (flow.Store, error) {
 	if t.fail != nil {
 		return nil, t.fail

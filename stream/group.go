@@ -117,7 +117,7 @@ func aggregate[K, V, A any](g *KGroupedStream[K, V], kind string, h state.Table[
 
 // aggregator folds records into a store.
 func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A], add adder[K, V, A]) fn[K, V] {
-	kv, first := keep.kv, keep.every && keep.old
+	first := keep.every && keep.old
 	return func(c *flow.Ctx, k K, v V) {
 		if c.KeyNull {
 			env.Dropped(n.ID, nullKey)
@@ -127,13 +127,10 @@ func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A],
 			env.Dropped(n.ID, nullValue)
 			return
 		}
-		c.Wrote = true
-		ref, err := kv.Touch(k)
-		if err != nil {
-			c.Break(n.ID, err)
+		old, at, live := keep.begin(c, k)
+		if c.Err != nil {
 			return
 		}
-		old, at, live := kv.At(ref)
 		next, ok, err := add.f(c, old, live, k, v)
 		if err != nil {
 			c.Fail(n.ID, err)
@@ -142,6 +139,6 @@ func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A],
 		if !live || at < c.Time {
 			at = c.Time
 		}
-		keep.set(c, ref, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at, keep.exact && live)
+		keep.set(c, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at, keep.exact && live)
 	}
 }

@@ -62,6 +62,9 @@ func groupRows[K, V, K2, V2 any](t rows[K, V], to Repartition[K2, V2], f func(Re
 		w, topic := out.open(env, sink.ID), env.Topic(x.topic.Logical())
 		var oldKey, newKey []byte
 		return func(c *flow.Ctx, k K, ch change[V]) {
+			if ch.Stale {
+				return // aggregates are of the latest rows
+			}
 			var from, into K2
 			var err error
 			var to change[V2]
@@ -139,14 +142,12 @@ func aggregateRows[K, V, A any](g *KGroupedTable[K, V], kind string, h state.Tab
 	addTable(g.b, n, func(env flow.Env, down tfn[K, A], alone bool) (tfn[K, V], error) {
 		keep := keeps(env, n, s, down, alone)
 		return func(c *flow.Ctx, k K, ch change[V]) {
-			c.Wrote = true
-			ref, err := keep.kv.Touch(k)
-			if err != nil {
-				c.Break(n.ID, err)
+			old, at, was := keep.begin(c, k)
+			if c.Err != nil {
 				return
 			}
-			old, at, was := keep.kv.At(ref)
 			a, live, time := old, was, c.Time
+			var err error
 			if ch.WasLive && was {
 				if a, live, err = sub.f(c, a, true, k, ch.Old); err != nil {
 					c.Fail(n.ID, err)
@@ -167,7 +168,7 @@ func aggregateRows[K, V, A any](g *KGroupedTable[K, V], kind string, h state.Tab
 					time = max(c.Time, at)
 				}
 			}
-			keep.set(c, ref, k, change[A]{Old: old, New: a, WasLive: was, Live: live}, time, keep.exact && was)
+			keep.set(c, k, change[A]{Old: old, New: a, WasLive: was, Live: live}, time, keep.exact && was)
 		}, nil
 	})
 	return stored[K, A](g.b, n, s)

@@ -6,8 +6,8 @@ import (
 	"github.com/moldau/moldau/window"
 )
 
-// JoinTable gives each record of the stream the table's value of its key, as it is when the record comes; without one
-// nothing comes out. Records with a null key or value are dropped. Updates of the table bring nothing out.
+// JoinTable gives each record of the stream the table's value of its key, as it is when the record comes; of a versioned table, as
+// it is at the time of the record. Without one nothing comes out. Records with a null key or value are dropped. Updates of the table bring nothing out.
 // The result has time and headers of the record.
 func (s *KStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(V, V2) R) *KStream[K, R] {
 	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: plain[K](j)})}
@@ -148,7 +148,7 @@ func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, 
 		b.keepNullKeys(from)
 	}
 	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
-		return l.wire(env, n.ID, t.view(env), down), nil
+		return l.wire(env, n.ID, t.lookup(env), down), nil
 	})
 }
 
@@ -160,6 +160,18 @@ func joinGlobal[K, V, GK, GV, R any](b *Builder, from *topology.Node, g *GlobalK
 	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
 		return l.wire(env, n.ID, g.view(env, n.ID), down), nil
 	})
+}
+
+// lookup reads the table for records of a stream: a versioned one as of their own time.
+func (t rows[K, V]) lookup(env flow.Env) getter[K, V] {
+	if t.past == nil {
+		return t.view(env)
+	}
+	get := t.past(env)
+	return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
+		v, ok = get(c, k, c.Time)
+		return v, 0, ok
+	}
 }
 
 // mustView notes a table that nobody keeps where one must be looked up.

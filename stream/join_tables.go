@@ -58,11 +58,11 @@ func joinRows[K, V, V2, R any](t rows[K, V], o rows[K, V2], kind string, m match
 		o.wantOld()
 	}
 	this := &topology.Node{Kind: kind, Parents: []*topology.Node{t.n}, With: []*topology.Node{o.n}, Stores: o.stores, ReadsOnly: true, Keyed: true, At: at}
-	add(b, this, joinSide(&old, o.view, !m.left, func(v V, live bool, v2 V2, live2 bool) (R, bool) {
+	add(b, this, joinSide(this, &old, o.view, !m.left, func(v V, live bool, v2 V2, live2 bool) (R, bool) {
 		return m.row(v, live, v2, live2, null)
 	}))
 	other := &topology.Node{Kind: kind, Parents: []*topology.Node{o.n}, With: []*topology.Node{t.n}, Stores: t.stores, ReadsOnly: true, Keyed: true, At: at}
-	add(b, other, joinSide(&old, t.view, !m.right, func(v2 V2, live2 bool, v V, live bool) (R, bool) {
+	add(b, other, joinSide(other, &old, t.view, !m.right, func(v2 V2, live2 bool, v V, live bool) (R, bool) {
 		return m.row(v, live, v2, live2, null)
 	}))
 	both := &topology.Node{Kind: "merge", Parents: []*topology.Node{this, other}, At: at}
@@ -99,11 +99,15 @@ func joinRows[K, V, V2, R any](t rows[K, V], o rows[K, V2], kind string, m match
 }
 
 // joinSide follows the updates of one side. both: without the other there is no row.
-func joinSide[K, A, B, R any](old *bool, view func(flow.Env) getter[K, B], both bool,
+func joinSide[K, A, B, R any](n *topology.Node, old *bool, view func(flow.Env) getter[K, B], both bool,
 	row func(a A, live bool, b B, live2 bool) (R, bool)) func(flow.Env, tfn[K, R]) (tfn[K, A], error) {
 	return func(env flow.Env, down tfn[K, R]) (tfn[K, A], error) {
 		get := view(env)
 		return func(c *flow.Ctx, k K, ch change[A]) {
+			if ch.Stale {
+				env.Dropped(n.ID, outOfOrder)
+				return
+			}
 			v, at, ok := get(c, k)
 			if c.Err != nil {
 				return

@@ -30,6 +30,9 @@ type scope struct {
 // Step is for views of stores.
 func (s *scope) Step() (c *flow.Ctx, node int) { return s.ctx, s.node.ID }
 
+// Expired is for views of stores: it counts a put that came too late.
+func (s *scope) Expired() { s.env.Dropped(s.node.ID, expired) }
+
 // OpenStore is for handles of stores: give the scope to their Open. Only stores named in the call of Process can be opened.
 func (s *scope) OpenStore(spec *flow.StoreSpec) (flow.Store, error) {
 	st, err := s.open(spec)

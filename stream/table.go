@@ -11,6 +11,7 @@ import (
 type change[V any] struct {
 	Old, New      V
 	WasLive, Live bool
+	Stale         bool // a later version of the key is there already: only versioned tables give such updates
 }
 
 // tfn is an operator on updates of a table.
@@ -33,6 +34,8 @@ type rows[K, V any] struct {
 	// What it takes to look up a key: stores to connect, and a getter made of them for one task.
 	stores []*topology.Store
 	view   func(env flow.Env) getter[K, V]
+	// past reads a versioned table as it was; nil: the table is not versioned.
+	past func(env flow.Env) past[K, V]
 	// wantOld asks for change.Old to be filled in, and says whether it will be. Without it a derived table cannot tell
 	// that nothing has changed.
 	wantOld func() bool
@@ -49,6 +52,9 @@ func (t *KTable[K, V]) Named(label string) *KTable[K, V] {
 
 // stored is the table that a node keeps in its own store.
 func stored[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K, V] {
+	if s.Spec.Kind == flow.Versioned {
+		return storedVersions[K, V](b, n, s)
+	}
 	return &KTable[K, V]{rows[K, V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() bool { n.NeedOld = true; return true },
 		view: func(env flow.Env) getter[K, V] {
 			kv := env.Store(s.Spec.Name).(*table.KV[K, V])
@@ -65,6 +71,8 @@ func stored[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K
 // keeper is the store of a node, and how its updates go on.
 type keeper[K, V any] struct {
 	kv    *table.KV[K, V]
+	ref   table.Ref      // of the key in hand
+	past  *history[K, V] // instead of kv, for a versioned store
 	node  int
 	down  tfn[K, V]
 	every bool // each update is given on at once
@@ -87,9 +95,15 @@ func keeps[K, V any](env flow.Env, n *topology.Node, s *topology.Store, down tfn
 
 // keeping is a node's view of the store that the node owner keeps.
 func keeping[K, V any](env flow.Env, node int, owner *topology.Node, s *topology.Store, down tfn[K, V]) *keeper[K, V] {
-	k := &keeper[K, V]{kv: env.Store(s.Spec.Name).(*table.KV[K, V]), node: node, down: down, every: s.Spec.EveryUpdate, old: owner.NeedOld}
+	k := &keeper[K, V]{node: node, down: down, every: s.Spec.EveryUpdate, old: owner.NeedOld}
 	k.exact = k.every && k.old && shares[V]()
-	k.kv.NeedOld(k.old)
+	switch kept := env.Store(s.Spec.Name).(type) {
+	case *table.Versions[K, V]:
+		k.past = &history[K, V]{env: env, store: kept}
+	default:
+		k.kv = kept.(*table.KV[K, V])
+		k.kv.NeedOld(k.old)
+	}
 	return k
 }
 
@@ -108,16 +122,35 @@ func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 	}
 }
 
-// set gives a touched entry its value, or takes it away, and gives the update on if that is to be at once. inexact: the old value
+// begin is the value of a key that is about to be set, which an aggregator may write through, and its time. It comes before set.
+func (s *keeper[K, V]) begin(c *flow.Ctx, k K) (old V, at int64, live bool) {
+	c.Wrote = true
+	if s.past != nil {
+		return s.past.begin(c, s, k)
+	}
+	ref, err := s.kv.Touch(k)
+	if err != nil {
+		c.Break(s.node, err)
+		return old, 0, false
+	}
+	s.ref = ref
+	return s.kv.At(ref)
+}
+
+// set gives the key in hand its value, or takes it away, and gives the update on if that is to be at once. inexact: the old value
 // is the entry's own, and an aggregator may have written through it.
-func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int64, inexact bool) {
+func (s *keeper[K, V]) set(c *flow.Ctx, k K, ch change[V], at int64, inexact bool) {
 	if s.sparse && !ch.WasLive && !ch.Live {
 		return
 	}
+	if s.past != nil {
+		s.past.set(c, s, k, ch, at, inexact)
+		return
+	}
 	if ch.Live {
-		s.kv.Set(ref, ch.New, at, c.Headers)
+		s.kv.Set(s.ref, ch.New, at, c.Headers)
 	} else {
-		s.kv.Unset(ref, at, c.Headers)
+		s.kv.Unset(s.ref, at, c.Headers)
 	}
 	if !s.every {
 		return
@@ -132,6 +165,11 @@ func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int
 			return
 		}
 	}
+	s.give(c, k, ch, at)
+}
+
+// give sends an update on with a time of its own.
+func (s *keeper[K, V]) give(c *flow.Ctx, k K, ch change[V], at int64) {
 	time := c.Time
 	c.Time = at
 	s.down(c, k, ch)
@@ -140,14 +178,9 @@ func (s *keeper[K, V]) set(c *flow.Ctx, ref table.Ref, k K, ch change[V], at int
 
 // put sets or deletes a key, by offset order.
 func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
-	c.Wrote = true
-	ref, err := s.kv.Touch(k)
-	if err != nil {
-		c.Break(s.node, err)
-		return
+	if old, _, was := s.begin(c, k); c.Err == nil {
+		s.set(c, k, change[V]{Old: old, New: v, WasLive: was, Live: live}, c.Time, false)
 	}
-	old, _, was := s.kv.At(ref)
-	s.set(c, ref, k, change[V]{Old: old, New: v, WasLive: was, Live: live}, c.Time, false)
 }
 
 // Table reads a topic as a table: the last record of a key is its value, a null one deletes it. Null keys are dropped.
@@ -234,6 +267,7 @@ type rowFunc[K, V, V2 any] func(k K, v V, live bool) (v2 V2, ok bool, err error)
 // derive is a table computed row by row.
 func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V, V2]) rows[K, V2] {
 	old := false
+	sparse = sparse && t.past == nil // of a versioned table each update counts
 	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse}
 	d.wantOld = func() bool {
 		old = old || t.wantOld()
@@ -247,16 +281,29 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 	if t.view == nil {
 		return d
 	}
+	row := func(c *flow.Ctx, k K, v V, ok bool) (V2, bool) {
+		v2, ok, err := f(k, v, ok)
+		if err != nil {
+			c.Fail(n.ID, err)
+			ok = false
+		}
+		return v2, ok
+	}
 	d.view = func(env flow.Env) getter[K, V2] {
 		get := t.view(env)
 		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
 			v, at, ok := get(c, k)
-			v2, ok, err := f(k, v, ok)
-			if err != nil {
-				c.Fail(n.ID, err)
-				ok = false
-			}
+			v2, ok = row(c, k, v, ok)
 			return v2, at, ok
+		}
+	}
+	if t.past != nil {
+		d.past = func(env flow.Env) past[K, V2] {
+			get := t.past(env)
+			return func(c *flow.Ctx, k K, asOf int64) (V2, bool) {
+				v, ok := get(c, k, asOf)
+				return row(c, k, v, ok)
+			}
 		}
 	}
 	return d
@@ -264,7 +311,7 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 
 func deriver[K, V, V2 any](id int, old *bool, sparse bool, f rowFunc[K, V, V2], down tfn[K, V2]) tfn[K, V] {
 	return func(c *flow.Ctx, k K, ch change[V]) {
-		var to change[V2]
+		to := change[V2]{Stale: ch.Stale}
 		var err error
 		if to.New, to.Live, err = f(k, ch.New, ch.Live); err == nil && *old {
 			to.Old, to.WasLive, err = f(k, ch.Old, ch.WasLive)
@@ -352,13 +399,9 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 			return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
 		}
 		return func(c *flow.Ctx, key K, ch change[V]) {
-			c.Wrote = true
-			ref, err := k.kv.Touch(key)
-			if err != nil {
-				c.Break(n.ID, err)
-				return
+			if k.begin(c, key); c.Err == nil {
+				k.set(c, key, ch, c.Time, false)
 			}
-			k.set(c, ref, key, ch, c.Time, false)
 		}, nil
 	})
 	kept := stored[K, V](t.b, n, s)

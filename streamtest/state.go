@@ -12,7 +12,9 @@ import (
 func Get[K, V any](d *Driver, h state.Table[K, V], k K) (v V, ok bool) {
 	d.tb.Helper()
 	for _, s := range d.Stores(h.Spec().Name) {
-		v, _, ok, err := s.(*table.KV[K, V]).Get(k)
+		v, _, ok, err := s.(interface {
+			Get(K) (V, int64, bool, error)
+		}).Get(k)
 		d.must(err)
 		if ok {
 			return v, true
@@ -21,7 +23,20 @@ func Get[K, V any](d *Driver, h state.Table[K, V], k K) (v V, ok bool) {
 	return v, false
 }
 
-// Rows are all rows of a table, committed or not: by partition, then in the order of key bytes.
+// GetAsOf reads a key of a versioned store as of a time, committed or not, from whichever task has it.
+func GetAsOf[K, V any](d *Driver, h state.Versioned[K, V], k K, at time.Time) (v V, ok bool) {
+	d.tb.Helper()
+	for _, s := range d.Stores(h.Spec().Name) {
+		v, _, ok, err := s.(*table.Versions[K, V]).AsOf(k, at.UnixMilli())
+		d.must(err)
+		if ok {
+			return v, true
+		}
+	}
+	return v, false
+}
+
+// Rows are all rows of a table that is not versioned, committed or not: by partition, then in the order of key bytes.
 func Rows[K, V any](d *Driver, h state.Table[K, V]) (rows []stream.Record[K, V]) {
 	d.tb.Helper()
 	for _, s := range d.Stores(h.Spec().Name) {

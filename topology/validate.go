@@ -58,6 +58,11 @@ func (g *Graph) validate() (found Mistakes) {
 		}
 	}
 	for _, s := range g.stores {
+		if s.Spec.Kind == flow.Versioned && s.Spec.Retention < 0 {
+			fail(ErrStore, s.Spec.At, "store %q has a history of %d ms; it must not be negative", s.Spec.Name, s.Spec.Retention)
+		}
+	}
+	for _, s := range g.stores {
 		if !s.Spec.Unlogged && len(s.Users) > 0 {
 			s.Topic = &Topic{Root: s.Spec.Root, Name: s.Spec.Name, Kind: Changelog, Config: s.Spec.Changelog, At: s.Spec.At}
 			for _, t := range g.topics {

@@ -16,6 +16,9 @@ func Deviations() []Deviation {
 			return strings.HasPrefix(difference, "changelog ") && v.putsExpired(changelogStore(difference)) ||
 				strings.HasPrefix(difference, "dropped ") && v.putsExpired("")
 		}},
+		{"versioned changelogs", func(v *Vector, difference string) bool {
+			return strings.HasPrefix(difference, "changelog ") && v.Stores[changelogStore(difference)].Kind == "VERSIONED"
+		}},
 	}
 }
 

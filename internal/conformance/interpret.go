@@ -94,7 +94,7 @@ func (in *interpreter) apply(step Step) any {
 		}
 		return in.b.Table(in.topic(step.text("topic"), step), in.keyValue(step))
 	case "globalTable":
-		return in.b.GlobalTable(in.topic(step.text("topic"), step), in.keyValue(step))
+		return in.b.GlobalTable(in.topic(step.text("topic"), step), in.keyValue(step).(kv))
 	case "filter":
 		return in.stream(step, 0).Filter(predicate(step.text("fn")))
 	case "filterNot":
@@ -291,9 +291,9 @@ func storeName(step Step) string {
 	return "unnamed-" + step.text("id")
 }
 
-func (in *interpreter) keyValue(step Step) state.KeyValue[text, text] {
+func (in *interpreter) keyValue(step Step) state.Table[text, text] {
 	if step.has("historyMs") {
-		panic(unsupported("versioned stores"))
+		return versioned[text](step, nullable)
 	}
 	h := state.NewKeyValue(storeName(step), nullable, nullable)
 	if in.each() {
@@ -302,9 +302,9 @@ func (in *interpreter) keyValue(step Step) state.KeyValue[text, text] {
 	return h
 }
 
-func (in *interpreter) counts(step Step) state.KeyValue[text, int64] {
+func (in *interpreter) counts(step Step) state.Table[text, int64] {
 	if step.has("historyMs") {
-		panic(unsupported("versioned stores"))
+		return versioned[int64](step, serde.Int64)
 	}
 	h := state.NewKeyValue(storeName(step), nullable, serde.Int64)
 	if in.each() {

@@ -22,6 +22,7 @@ type processor struct {
 	h       state.Handle
 	kv      *state.KV[text, text]
 	windows *state.WindowStore[text, text]
+	past    *state.VersionedStore[text, text]
 	do      func(p *processor, c *context, r record)
 	call    int64
 }
@@ -32,6 +33,8 @@ func (p *processor) Init(s *scope) error {
 		p.kv = h.Open(s)
 	case state.Window[text, text]:
 		p.windows = h.Open(s)
+	case state.Versioned[text, text]:
+		p.past = h.Open(s)
 	}
 	if p.step.text("processor") == "punctuate" {
 		every := s.EveryStreamTime
@@ -99,7 +102,9 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 	"lookup": func(p *processor, c *context, r record) {
 		c.Forward(r.With(limit(str(r.Value) + "+" + str(p.get(r.Key)))))
 	},
-	"punctuate": func(p *processor, c *context, r record) { p.kv.Put(r.Key, r.Value) },
+	"punctuate":    func(p *processor, c *context, r record) { p.kv.Put(r.Key, r.Value) },
+	"asOf":         asOf,
+	"versionedOps": versionedOps,
 	"windowSum": func(p *processor, c *context, r record) {
 		size := p.step.duration("sizeMs")
 		at := r.Time.UnixMilli()
@@ -171,6 +176,8 @@ func (in *interpreter) processorStore(step Step) state.Handle {
 	switch kind := step.text("storeKind"); kind {
 	case "keyValue":
 		return state.NewKeyValue(name, nullable, nullable)
+	case "versioned":
+		return versioned[text](step, nullable)
 	case "window":
 		return state.NewWindow(name, nullable, nullable).Retention(step.duration("retentionMs")).Size(step.duration("sizeMs"))
 	default:

@@ -218,6 +218,10 @@ func (r *run) dump(name, kind string) (lines []string, ok bool) {
 				lines = append(lines, fmt.Sprintf("%s=%d", str(k), v)+stamp(at))
 				return true
 			})
+		case *table.Versions[text, text]:
+			lines, err = versionLines(lines, st, str)
+		case *table.Versions[text, int64]:
+			lines, err = versionLines(lines, st, func(v int64) string { return fmt.Sprint(v) })
 		case *table.Windows[text, text]:
 			lines, err = windowLines(st, str, stamp)
 		case *table.Windows[text, int64]:
@@ -269,6 +273,9 @@ func (r *run) changelogs() {
 		}
 		for _, one := range r.Raw.Changelogs[name] {
 			want = append(want, fmt.Sprintf("%s=%s@%d", str(one.Key), str(one.Value), one.TS))
+		}
+		if store := strings.TrimSuffix(strings.TrimPrefix(name, "oracle-"), "-changelog"); r.Stores[store].Kind == "VERSIONED" {
+			r.endsWithLatest(store, last)
 		}
 		if !slices.Equal(got, want) {
 			r.differ("changelog %s:\n  got  %s\n  want %s", name, strings.Join(got, " "), strings.Join(want, " "))

@@ -18,6 +18,7 @@ type core[S suffix[S], C any] struct {
 	seeds     seeds
 	tabs      []*tab[S, C] // by id; nil: free
 	segmented bool         // tier keys begin with a segment
+	all       bounds       // if they do not: where they are in the tier
 	logs      []*log[C]
 	spare     []*log[C]
 	mark      uint32 // of the open log
@@ -32,13 +33,14 @@ type core[S suffix[S], C any] struct {
 	cold      []*tab[S, C]                                            // to be warmed up
 	warmed    []byte                                                  // the last key read of the first of them
 	load      func(t *tab[S, C], k *keyed, sub S, value []byte) error // brings in a key that is not in memory
-	fetched   uint32                                                  // so that fetch is not optimised away
-	tight     bool                                                    // Shrink has been called: what is restored goes past RAM
+	write     func(l *log[C], t *tab[S, C], e *entry[S, C], out *flow.Effects) error
+	fetched   uint32 // so that fetch is not optimised away
+	tight     bool   // Shrink has been called: what is restored goes past RAM
 }
 
 func (c *core[S, C]) init(env flow.StoreEnv, cells cells[C]) error {
 	c.env, c.cells, c.coded, c.seeds, c.seen = env, cells, cells.coded(), newSeeds(), -1
-	c.worth = worth
+	c.worth, c.write = worth, c.seal
 	c.key = make([]byte, 0, 64)
 	if env.Spec.Unlogged && env.Tier.Count() > 0 {
 		// Nothing says which epoch it would be of.
@@ -138,7 +140,7 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 					continue // made and gone within the epoch: nobody has heard of it
 				}
 			}
-			if err := c.seal(open, t, e, out); err != nil {
+			if err := c.write(open, t, e, out); err != nil {
 				return err
 			}
 		}

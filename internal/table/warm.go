@@ -57,7 +57,7 @@ func (c *core[S, C]) warm() error {
 // below is where the tier has what belongs to a tab.
 func (c *core[S, C]) below(t *tab[S, C]) bounds {
 	if !c.segmented {
-		return bounds{}
+		return c.all
 	}
 	r := bounds{from: appendSegment(nil, t.segment)}
 	if t.segment < math.MaxInt64 {
