@@ -22,6 +22,7 @@ type Versioned[K, V any] struct {
 // also how late a version may come. The latest version of a key is kept for ever.
 func NewVersioned[K, V any](name string, k serde.Serde[K], v serde.Serde[V], history time.Duration) Versioned[K, V] {
 	h := Versioned[K, V]{newSpec(flow.Versioned, name), k}
+	written(h.spec, k, v)
 	h.spec.Retention, h.spec.EveryUpdate = history.Milliseconds(), true
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewVersions(env, k, v) }
 	return h

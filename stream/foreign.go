@@ -160,6 +160,10 @@ func subscribing[K, V, FK, FV any](n *topology.Node, registration *topology.Topi
 		nobody := anywhere.open(env, n.ID) // nobody keeps a subscription to null, so it may lie in any partition
 		var old, latest, value []byte
 		return func(c *flow.Ctx, k K, ch change[V]) {
+			if ch.Stale {
+				env.Dropped(n.ID, outOfOrder)
+				return
+			}
 			from, was := of(k, ch.Old, ch.WasLive)
 			into, is := of(k, ch.New, ch.Live)
 			if !was && !is && !always {
@@ -304,6 +308,10 @@ func answeringAgain[K, V, FK, FV any](n *topology.Node, responses *topology.Topi
 		kept, respond := env.Store(by.store.Name).(*subscriptions[FK, K]), responder(env, n, responses, by)
 		var prefix []byte
 		return func(c *flow.Ctx, fk FK, ch change[FV]) {
+			if ch.Stale {
+				env.Dropped(n.ID, outOfOrder)
+				return
+			}
 			var err error
 			if prefix, err = by.combined.prefix(prefix[:0], fk); err != nil {
 				c.Fail(n.ID, err)

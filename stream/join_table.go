@@ -2,30 +2,32 @@ package stream
 
 import (
 	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/topology"
 	"github.com/moldau/moldau/window"
 )
 
 // JoinTable gives each record of the stream the table's value of its key, as it is when the record comes; of a versioned table, as
 // it is at the time of the record. Without one nothing comes out. Records with a null key or value are dropped. Updates of the table bring nothing out.
-// The result has time and headers of the record.
-func (s *KStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(V, V2) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: plain[K](j)})}
+// The result has time and headers of the record. With a buffer, for which the table must be versioned, records wait for its grace,
+// so that they find rows that come after them but are of their time or before it.
+func (s *KStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(V, V2) R, wait ...state.Buffer[K, V]) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: plain[K](j)}, wait...)}
 }
 
 // LeftJoinTable is JoinTable that lets records pass without a value of the table: then it is nil, also for a null key.
-func (s *KStream[K, V]) LeftJoinTable[V2, R any](t *KTable[K, V2], j func(V, *V2) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: plain[K](j)})}
+func (s *KStream[K, V]) LeftJoinTable[V2, R any](t *KTable[K, V2], j func(V, *V2) R, wait ...state.Buffer[K, V]) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: plain[K](j)}, wait...)}
 }
 
 // TryJoinTable is JoinTable with the record, and a function that may fail.
-func (s *KStream[K, V]) TryJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], V2) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: full(j)})}
+func (s *KStream[K, V]) TryJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], V2) (R, error), wait ...state.Buffer[K, V]) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: full(j)}, wait...)}
 }
 
 // TryLeftJoinTable is LeftJoinTable with the record, and a function that may fail.
-func (s *KStream[K, V]) TryLeftJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], *V2) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: full(j)})}
+func (s *KStream[K, V]) TryLeftJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], *V2) (R, error), wait ...state.Buffer[K, V]) *KStream[K, R] {
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: full(j)}, wait...)}
 }
 
 // JoinGlobal gives each record the global table's value of a key computed from it; without one nothing comes out. Records
@@ -141,14 +143,19 @@ func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV]
 	}
 }
 
-func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, V2], kind string, l lookup[K, V, TK, V2, R]) *topology.Node {
+func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, V2], kind string, l lookup[K, V, TK, V2, R], wait ...state.Buffer[K, V]) *topology.Node {
 	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, With: []*topology.Node{t.n}, Stores: t.stores, ReadsOnly: true, Keyed: true, At: where()}
 	t.mustView(n.At)
 	if l.left != nil {
 		b.keepNullKeys(from)
 	}
+	s := b.buffer(n, t, wait)
 	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
-		return l.wire(env, n.ID, t.lookup(env), down), nil
+		join := l.wire(env, n.ID, t.lookup(env), down)
+		if s != nil {
+			join = waiting(env, n.ID, s, join)
+		}
+		return join, nil
 	})
 }
 

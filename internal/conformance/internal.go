@@ -13,7 +13,7 @@ import (
 func (r *run) internal() {
 	want := map[string][]string{}
 	for _, one := range r.Raw.Internal {
-		line := fmt.Sprintf("%s=%s@%d", str(one.Key), str(one.Value), one.TS)
+		line := fmt.Sprintf("%s=%s@%d", str(one.Key), str(one.Value), *one.TS)
 		for _, h := range one.Headers {
 			line += fmt.Sprintf(",%s:%s", str(h[0]), str(h[1]))
 		}

@@ -546,17 +546,18 @@ func windowedTable(t wtable, step Step) any {
 }
 
 func (in *interpreter) streamTableJoin(step Step) any {
+	var wait []state.Buffer[text, text]
 	if step.has("graceMs") {
-		panic(unsupported("stream-table join with grace"))
+		wait = append(wait, state.NewBuffer(step.text("name")+"-Buffer", nullable, nullable).Grace(step.duration("graceMs")))
 	}
 	f := joiner(step.text("fn"))
 	left, t := in.partitioned(step, 0, step.text("name")), get[ktable](in, step.in(1))
 	if step.text("kind") == "inner" {
-		return left.TryJoinTable(t, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil })
+		return left.TryJoinTable(t, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil }, wait...)
 	}
 	return left.TryLeftJoinTable(t, func(r record, v *text) (text, error) {
 		return f(r.Key, r.Value, missing(v)), nil
-	})
+	}, wait...)
 }
 
 func (in *interpreter) streamGlobalJoin(step Step) any {

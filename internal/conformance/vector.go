@@ -79,7 +79,7 @@ type RawRecord struct {
 	At         int
 	Topic      string
 	Key, Value *string
-	TS         int64
+	TS         *int64 // nil: left to the producer
 	Headers    [][2]*string
 }
 
