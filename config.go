@@ -156,7 +156,9 @@ type Config struct {
 	// Advertise is where other processes of the application reach this one. It is told them through the group, and
 	// NotHere errors carry it. "": nothing is told (application.server).
 	Advertise string
-	// StopTimeout bounds a clean stop; what is not committed by then is done again by the next run. 0: 3 s.
+	// StopTimeout bounds a clean stop; what is not committed by then is done again by the next run. Run then returns
+	// ErrStopTimeout, soon and in any case: a function of yours that does not come back is named in the error and left
+	// behind with its goroutine, and the state directory stays locked until it returns. 0: 3 s.
 	StopTimeout time.Duration
 	// PurgeInterval is the time between deletions of what has been read of repartition topics
 	// (repartition.purge.interval.ms); 0: 30 s.

@@ -233,19 +233,32 @@ func (a *App) Close() error {
 	if a.listener != nil {
 		a.listener.Close()
 	}
-	if a.state != nil {
-		a.state.Close()
-	}
 	if a.cluster != nil {
 		a.cluster.Close()
 	}
 	if a.broker != nil {
 		errs = append(errs, a.broker.Close())
 	}
-	if a.identity != nil {
-		errs = append(errs, a.identity.Close())
+	if a.node != nil && a.node.Hangs() {
+		// A function that has not come back may still hold state. Its goroutine lets go of the directory when it does.
+		go func() {
+			a.node.Wait()
+			a.unlock()
+		}()
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, a.unlock())...)
+}
+
+// unlock lets go of the state directory.
+func (a *App) unlock() error {
+	if a.state != nil {
+		a.state.Close()
+	}
+	if a.identity != nil {
+		return a.identity.Close()
+	}
+	return nil
 }
 
 // Ready is closed once the group has been joined and tasks are being run or restored.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,12 +79,33 @@ func await(ctx context.Context, done func() bool) {
 
 // disk is the state of one machine, in memory.
 type disk struct {
-	mu  sync.Mutex
-	dbs map[string]*tier.Mem
-	fs  *vfs.MemFS
+	mu   sync.Mutex
+	dbs  map[string]*tier.Mem
+	used map[string]bool // open just now, as Pebble's locks would say
+	fs   *vfs.MemFS
 }
 
-func newDisk() *disk { return &disk{dbs: map[string]*tier.Mem{}, fs: vfs.NewMem()} }
+// directory is an open one.
+type directory struct {
+	tier.DB
+	closed func()
+}
+
+func (d directory) Close() error {
+	d.closed()
+	return d.DB.Close()
+}
+
+func newDisk() *disk {
+	return &disk{dbs: map[string]*tier.Mem{}, used: map[string]bool{}, fs: vfs.NewMem()}
+}
+
+// open lists what has not been closed.
+func (d *disk) open() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.used))
+}
 
 func (d *disk) Open(name string) (tier.DB, error) {
 	d.mu.Lock()
@@ -90,7 +113,15 @@ func (d *disk) Open(name string) (tier.DB, error) {
 	if d.dbs[name] == nil {
 		d.dbs[name] = tier.NewMem()
 	}
-	return d.dbs[name], nil
+	if d.used[name] {
+		return nil, fmt.Errorf("%s: %w", name, tier.ErrLocked)
+	}
+	d.used[name] = true
+	return directory{d.dbs[name], func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.used, name)
+	}}, nil
 }
 
 func (d *disk) Remove(name string) error {
@@ -104,7 +135,7 @@ func (d *disk) Remove(name string) error {
 func (d *disk) crash() *disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := &disk{dbs: map[string]*tier.Mem{}, fs: d.fs}
+	n := &disk{dbs: map[string]*tier.Mem{}, used: map[string]bool{}, fs: d.fs}
 	for name, db := range d.dbs {
 		n.dbs[name] = db.Crash()
 	}
@@ -186,6 +217,9 @@ func (p *process) wait() error {
 	case err := <-p.done:
 		p.done = nil
 		p.identity.Close()
+		if open := p.disk.open(); len(open) > 0 && !p.Hangs() {
+			p.t.Errorf("the process has ended and left open: %v", open)
+		}
 		return err
 	case <-time.After(20 * time.Second):
 		p.t.Fatal("the process does not end")

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+
 	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/task"
@@ -20,6 +22,7 @@ type hosted struct {
 	sequence int64                // of its last commit
 
 	// The worker's.
+	labels    context.Context
 	seeks     map[cluster.TP]int
 	paused    map[cluster.TP]bool
 	leaving   bool

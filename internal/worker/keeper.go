@@ -87,7 +87,7 @@ func (k *keeper) let(s *slot) bool {
 			delete(k.byTarget, st.changelog)
 		}
 	}
-	k.n.closeTask(o.h, true)
+	k.n.closeTask(o.h, k.n.work.Err() == nil)
 	return true
 }
 
@@ -209,11 +209,14 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 	if err != nil {
 		return err
 	}
+	var opened []*opening
 	for i, s := range slots {
 		h := &hosted{db: dbs[i], slot: s, name: s.name, sub: n.sub(s.id), start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
 			paused: map[cluster.TP]bool{}, committed: map[cluster.TP]int64{}}
-		o := &opening{h: h, committed: map[string]string{}}
-		k.opening[s] = o
+		opened = append(opened, &opening{h: h, committed: map[string]string{}})
+		k.opening[s] = opened[i] // all of them before anything can fail, so that all are closed
+	}
+	for _, o := range opened {
 		if err := k.positions(o, committed, starts, ends); err != nil {
 			return err
 		}
@@ -607,8 +610,10 @@ func (n *Node) flushGlobals(all bool) error {
 }
 
 func (n *Node) closeGlobals() {
-	if err := n.flushGlobals(true); err != nil {
-		n.log.Error("closing global tables", "error", err)
+	if n.work.Err() == nil { // else the stop was cut short
+		if err := n.flushGlobals(true); err != nil {
+			n.log.Error("closing global tables", "error", err)
+		}
 	}
 	n.globalLock.Lock()
 	defer n.globalLock.Unlock()

@@ -182,6 +182,7 @@ func (w *worker) step(now int64) (worked bool) {
 }
 
 func (w *worker) stepTask(h *hosted, now int64) (int, error) {
+	w.enter(h)
 	if len(h.sub.Globals) > 0 {
 		w.n.globalLock.RLock()
 		defer w.n.globalLock.RUnlock()
@@ -315,6 +316,7 @@ func (w *worker) remove(h *hosted, flush bool) {
 		}
 	}
 	w.n.notRunning(h.slot)
+	w.enter(h)
 	w.n.closeTask(h, flush)
 	w.n.poller.box.put(func() { w.n.poller.closed(h.slot) })
 }
@@ -397,6 +399,7 @@ func (w *worker) courierRun(ctx context.Context) {
 }
 
 func (w *worker) sealTask(h *hosted, now int64) (*task.Epoch, error) {
+	w.enter(h)
 	if len(h.sub.Globals) > 0 {
 		w.n.globalLock.RLock()
 		defer w.n.globalLock.RUnlock()
@@ -405,6 +408,7 @@ func (w *worker) sealTask(h *hosted, now int64) (*task.Epoch, error) {
 }
 
 func (w *worker) undoTask(h *hosted, epoch uint32) (map[string]int64, error) {
+	w.enter(h)
 	if len(h.sub.Globals) > 0 {
 		w.n.globalLock.RLock()
 		defer w.n.globalLock.RUnlock()

@@ -32,6 +32,7 @@ type Node struct {
 	writer  int64 // this process in committed metadata
 
 	work    context.Context // of everything that a clean stop still needs
+	all     sync.WaitGroup  // what Run has started
 	poller  *poller
 	keeper  *keeper
 	warden  *warden
@@ -51,6 +52,8 @@ type Node struct {
 	state   string
 	err     error
 	cancel  context.CancelFunc // begins the stop
+	member  cluster.Member     // nil before the group is joined
+	hung    bool               // see Hangs
 	running map[string]*worker // tasks, by name
 	// assigned is how many tasks the group has given to this process.
 	assigned int
@@ -86,13 +89,69 @@ func (n *Node) Run(ctx context.Context) error {
 	n.admin = n.cfg.Cluster.Admin()
 
 	n.setState(Starting)
-	err := n.start(ctx, abort)
+	ended := make(chan error, 1)
+	n.all.Go(func() { ended <- n.start(ctx, abort) })
+	var err error
+	select {
+	case err = <-ended:
+	case <-n.overdue(ctx):
+		err = n.giveUp(abort)
+	}
 	n.setState(Stopped)
 	if ctx.Err() != nil && !errors.Is(err, ErrStopTimeout) {
 		return n.failure() // what a start says that was broken off does not matter
 	}
 	return err
 }
+
+// stopGrace is how long a stop may go on after it was cut short: what does not hang ends at once.
+const stopGrace = 250 * time.Millisecond
+
+// overdue is closed when a stop has taken longer than it may.
+func (n *Node) overdue(ctx context.Context) <-chan struct{} {
+	late := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(n.cfg.StopTimeout+stopGrace, func() { close(late) })
+	})
+	return late
+}
+
+// giveUp ends Run without what hangs, most likely an author's function: there is no way to end a goroutine from outside.
+// Nothing that it does can be committed any more. When it comes back what it holds is closed; see Wait.
+func (n *Node) giveUp(abort context.CancelFunc) error {
+	err := errors.Join(n.failure(), n.cutShort(n.hanging()))
+	abort()
+	n.mu.Lock()
+	n.hung = true
+	member := n.member
+	n.mu.Unlock()
+	if member != nil { // else the group would hold its tasks for it as long as this process lives
+		ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+		defer cancel()
+		if err := member.Leave(ctx); err != nil {
+			n.log.Warn("leaving the group; others wait for the session to end", "error", err)
+		}
+	}
+	return err
+}
+
+// cutShort says that a stop was, and what held it up.
+func (n *Node) cutShort(what string) error {
+	if what != "" {
+		what = "; " + what
+	}
+	return fmt.Errorf("%w after %v%s: what was not committed will be done again", ErrStopTimeout, n.cfg.StopTimeout, what)
+}
+
+// Hangs says whether Run has returned without something that did not come back.
+func (n *Node) Hangs() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hung
+}
+
+// Wait waits until nothing of the node is at work any more: longer than Run only if something hangs.
+func (n *Node) Wait() { n.all.Wait() }
 
 // start brings everything up in order, runs until ctx ends and takes everything down in the opposite order.
 func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
@@ -154,19 +213,22 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 		return fmt.Errorf("joining the group: %w", err)
 	}
 	defer member.Close()
+	n.mu.Lock()
+	n.member = member
+	n.mu.Unlock()
 	n.setState(Joining)
 	n.poller, n.keeper = newPoller(n, member), newKeeper(n, reader)
 	n.warden = &warden{n: n, box: newMailbox[endsWanted]()}
 
 	var workers, couriers sync.WaitGroup
 	for _, w := range n.workers {
-		workers.Go(w.run)
+		workers.Go(func() { n.labelled("worker "+strconv.Itoa(w.index), w.run) })
 		couriers.Go(func() { w.courierRun(n.work) })
 	}
 	keeping, stopKeeping := context.WithCancel(n.work)
 	polling, stopPolling := context.WithCancel(n.work)
 	var keeper, poller sync.WaitGroup
-	keeper.Go(func() { n.keeper.run(keeping) })
+	keeper.Go(func() { n.labelled("keeper", func() { n.keeper.run(keeping) }) })
 	poller.Go(func() { n.poller.run(polling) })
 	all.Go(func() { n.warden.run(keeping) })
 
@@ -176,17 +238,18 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	cut := n.stopWorkers(&workers, abort)
 	stopKeeping()
 	keeper.Wait()
-	for _, w := range n.workers {
-		w.closeRest()
-	}
 	stopPolling()
 	poller.Wait()
+	for _, w := range n.workers {
+		w.closeRest() // only now nobody hands tasks over any more
+	}
+	n.poller.rest()
 	for _, w := range n.workers {
 		close(w.courier)
 	}
 	couriers.Wait()
-	if cut {
-		return errors.Join(n.failure(), fmt.Errorf("%w after %v: what was not committed will be done again", ErrStopTimeout, n.cfg.StopTimeout))
+	if cut != nil {
+		return errors.Join(n.failure(), cut)
 	}
 	leave, cancel := context.WithTimeout(n.work, time.Second)
 	defer cancel()
@@ -196,8 +259,8 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	return nil
 }
 
-// stopWorkers has workers commit and close. It reports whether that had to be cut short.
-func (n *Node) stopWorkers(workers *sync.WaitGroup, abort context.CancelFunc) (cut bool) {
+// stopWorkers has workers commit and close. The error says that it had to be cut short.
+func (n *Node) stopWorkers(workers *sync.WaitGroup, abort context.CancelFunc) error {
 	for _, w := range n.workers {
 		w.stop()
 	}
@@ -207,15 +270,16 @@ func (n *Node) stopWorkers(workers *sync.WaitGroup, abort context.CancelFunc) (c
 	defer t.Stop()
 	select {
 	case <-done:
-		return false
+		return nil
 	case <-t.C:
 	}
+	cut := n.cutShort(n.hanging())
 	abort()
 	for _, w := range n.workers {
 		w.abandon()
 	}
 	<-done
-	return true
+	return cut
 }
 
 // producers initialises every transactional id that the state directory ever used, all at once, and returns the

@@ -67,6 +67,11 @@ func (p *poller) run(ctx context.Context) {
 			p.failures = 0
 		}
 	}
+	p.rest()
+}
+
+// rest does what was asked of the poller at last, and once more what others asked for after its end.
+func (p *poller) rest() {
 	for _, f := range p.box.take() {
 		f()
 	}

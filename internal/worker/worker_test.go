@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -448,25 +449,44 @@ func TestLeftOutAfterAWrite(t *testing.T) {
 	}
 }
 
-// TestStopTimeout: a function that does not come back does not keep the process from ending.
+// TestStopTimeout: a function that does not come back in time does not keep the process from ending, and is named. What it
+// still does when it comes back is not committed, and nothing stays open.
 func TestStopTimeout(t *testing.T) {
 	log := mem.New()
-	create(t, log, 1, "words", "named")
-	entered, leave := make(chan bool, 10), make(chan bool)
+	create(t, log, 1, "words", "totals")
+	entered, leave := make(chan bool), make(chan bool)
+	var once sync.Once
+	stuck := func(v string) string {
+		once.Do(func() { entered <- true; <-leave })
+		return v
+	}
 	topo := build(t, func(b *stream.Builder) {
-		b.Stream(Words).MapValues(func(v string) string { entered <- true; <-leave; return v }).To(Named)
+		b.Stream(Words).MapValues(stuck).GroupByKey().Count(Counts).ToStream().To(Totals)
 	})
 	write(t, log, "words", 1, "a=1")
-	p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.StopTimeout = 20 * time.Millisecond })
+	d := newDisk()
+	p := run(t, log, d, topo, func(c *worker.Config) { c.StopTimeout = 20 * time.Millisecond })
 	<-entered
 	p.stop()
-	time.AfterFunc(100*time.Millisecond, func() { close(leave) })
-	if err := p.wait(); !errors.Is(err, worker.ErrStopTimeout) {
-		t.Errorf("got %v", err)
+	err := p.wait() // the function has not come back
+	if !errors.Is(err, worker.ErrStopTimeout) || !p.Hangs() {
+		t.Fatalf("got %v", err)
 	}
-	if got := read(t, log, "named"); len(got) != 0 {
+	for _, says := range []string{"task 0_0", "TestStopTimeout", "worker_test.go"} {
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("does not say %q: %v", says, err)
+		}
+	}
+	close(leave)
+	p.Wait()
+	if got := read(t, log, "totals"); len(got) != 0 {
 		t.Errorf("%d records were committed", len(got))
 	}
+	if open := d.open(); len(open) > 0 {
+		t.Errorf("still open: %v", open)
+	}
+	p = run(t, log, d, topo, nil)
+	eventually(t, "the next run does it", func() bool { return totals(t, log)["a"] == 1 })
 }
 
 // TestSmallBudget: with a budget far below what the state takes, everything still gets done.
