@@ -129,7 +129,7 @@ func (g *Graph) Store(spec *flow.StoreSpec, at string) *Store {
 		if root(have.Spec) == root(spec) {
 			h := have.Spec
 			if h.Kind != spec.Kind || h.TTL != spec.TTL || h.Ordered != spec.Ordered || h.EveryUpdate != spec.EveryUpdate ||
-				h.Unlogged != spec.Unlogged || h.ExpireFirst != spec.ExpireFirst || !maps.Equal(h.Changelog, spec.Changelog) {
+				h.Unlogged != spec.Unlogged || h.ExpireFirst != spec.ExpireFirst || h.BySegment != spec.BySegment || !maps.Equal(h.Changelog, spec.Changelog) {
 				g.Fail(ErrConflict, at, "store %q is used with different settings: copies of one handle must agree within a topology", spec.Name)
 			}
 			h.Retention, h.Grace = max(h.Retention, spec.Retention), max(h.Grace, spec.Grace)

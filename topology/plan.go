@@ -240,7 +240,7 @@ func config(t *Topic, s *Store) map[string]string {
 		c["cleanup.policy"] = "compact"
 		retention := strconv.FormatInt(s.Spec.Retention+additional, 10)
 		switch s.Spec.Kind {
-		case "window", "session":
+		case "window", "session", "unmatched":
 			c["cleanup.policy"] = "compact,delete"
 			c["retention.ms"] = retention
 		case "join-buffer":

@@ -162,6 +162,8 @@ func (in *interpreter) apply(step Step) any {
 		return in.aggregate(step)
 	case "toStream":
 		return in.toStream(step)
+	case "streamJoin":
+		return in.streamJoin(step)
 	case "tableJoin":
 		return in.tableJoin(step)
 	case "foreignKeyJoin":

@@ -226,6 +226,14 @@ func (r *run) dump(name, kind string) (lines []string, ok bool) {
 			lines, err = windowLines(st, str, stamp)
 		case *table.Windows[text, int64]:
 			lines, err = windowLines(st, func(v int64) string { return fmt.Sprint(v) }, stamp)
+		case *table.Records[text, text]:
+			var keys []string
+			err = st.FetchAll(0, 1<<62, func(k text, at int64, v text) bool {
+				lines = append(lines, fmt.Sprintf("%s[%d=%s", str(k), at, str(v)))
+				keys = append(keys, str(k))
+				return true
+			})
+			lines = byKey(keys, lines)
 		default:
 			return nil, false
 		}

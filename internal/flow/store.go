@@ -34,6 +34,7 @@ const (
 	Window    StoreKind = "window"
 	Session   StoreKind = "session"
 	Join      StoreKind = "join-buffer"
+	Unmatched StoreKind = "unmatched"
 	Buffer    StoreKind = "buffer"
 )
 
@@ -49,6 +50,8 @@ type StoreSpec struct {
 	Ordered     bool              // keep an ordered index in memory
 	EveryUpdate bool              // forward every update instead of the last per key and commit
 	ExpireFirst bool              // windows and sessions: a final result that has expired when its window closes is lost, as in Kafka Streams
+	BySegment   bool              // windows and sessions: what has expired is not seen, but may be written until its segment goes, as in RocksDB stores
+	SingleStore bool              // join buffers: a stream joined with itself keeps one store
 	Unlogged    bool              // no changelog
 	Changelog   map[string]string // extra settings of the changelog topic
 	At          string            // where the handle was made, file:line

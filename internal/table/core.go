@@ -24,6 +24,7 @@ type core[S suffix[S], C any] struct {
 	mark      uint32 // of the open log
 	done      uint32 // of the last one that is done
 	seen      int64  // the store's own stream time: the greatest suffix time set
+	seq       uint32 // the number last given to an entry, where entries are numbered
 	pos       int64  // what Position says
 	out       []byte // sealed bytes; what has been given away never changes
 	key       []byte // of the call in hand, with room for 16
@@ -122,6 +123,7 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 	logs, open := c.logs[i:], c.open()
 	first := logs[0].mark
 	for _, l := range logs {
+		out.Records = append(out.Records, l.late...)
 		for i, u := range l.order {
 			if i%ahead == 0 {
 				c.fetch(l, l.order[i:min(i+ahead, len(l.order))])
@@ -265,7 +267,7 @@ func (c *core[S, C]) Undo(epoch uint32) error {
 		for i := len(l.undo) - 1; i >= 0; i-- {
 			c.revert(&l.undo[i])
 		}
-		c.seen = l.seen
+		c.seen, c.seq = l.seen, l.seq
 		c.logs = c.logs[:n]
 		c.mark = l.mark - 1
 		c.recycle(l)

@@ -30,8 +30,10 @@ type log[C any] struct {
 	dead    []uint32 // of undo records: entries that had no value, or lost it
 	garbage []C      // cells that this log has replaced
 	changes []flow.TierChange
-	out     int64 // sealed bytes
-	seen    int64 // the store's own stream time when it began
+	late    []flow.Out // for the changelog alone
+	out     int64      // sealed bytes
+	seen    int64      // the store's own stream time when it began
+	seq     uint32     // the number last given to an entry when it began
 }
 
 type span struct{ from, to int }
@@ -55,7 +57,7 @@ func (c *core[S, C]) turn() {
 	if n := len(c.spare); n > 0 {
 		l, c.spare = c.spare[n-1], c.spare[:n-1]
 	}
-	l.mark, l.seen = c.mark, c.seen
+	l.mark, l.seen, l.seq = c.mark, c.seen, c.seq
 	c.logs = append(c.logs, l)
 }
 
@@ -66,7 +68,8 @@ func (c *core[S, C]) recycle(l *log[C]) {
 	clear(l.undo)
 	clear(l.garbage)
 	clear(l.changes)
-	*l = log[C]{undo: l.undo[:0], order: l.order[:0], dead: l.dead[:0], garbage: l.garbage[:0], changes: l.changes[:0]}
+	clear(l.late)
+	*l = log[C]{undo: l.undo[:0], order: l.order[:0], dead: l.dead[:0], garbage: l.garbage[:0], changes: l.changes[:0], late: l.late[:0]}
 	if len(c.spare) < 4 {
 		c.spare = append(c.spare, l)
 	}

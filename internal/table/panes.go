@@ -23,27 +23,39 @@ type panes[K, V any, S timed[S], C any] struct {
 	interval  int64
 	all       []*pane[S, C] // by segment
 	last      *pane[S, C]   // the one used last
+	numbered  bool          // entries have numbers, and are found by key only
 	saved     int64         // stream time as the tier has it
-	refs      []uint32      // scratch of fetch, as a stack
+	savedSeq  uint32
+	refs      []uint32 // scratch of fetch, as a stack
 }
 
 type pane[S timed[S], C any] struct {
 	*tab[S, C]
 	times []int64 // those there ever were in memory, ascending
+	any   bool    // times are not noted: there may be any
 }
 
 // panesKept is into how many panes the retention is cut: more make expiry finer and searches in a pane shorter, but each
 // costs some memory, whatever is in it.
 const panesKept = 256
 
+// buffersKept is the same where a search goes over most of the retention, from one time to another, and not to one start.
+const buffersKept = 4
+
 // day is how much a pane holds where nothing ever expires, in ms.
 const day = 24 * 60 * 60 * 1000
 
 func (s *panes[K, V, S, C]) begin(env flow.StoreEnv, k serde.Serde[K], rep rep[V, C]) error {
 	s.rep, s.serde, s.needOld, s.retention = rep, k, true, env.Spec.Retention
+	if s.retention <= 0 && !s.numbered {
+		s.retention = math.MaxInt64
+	}
 	s.interval = max(s.retention/panesKept, 1)
-	if s.retention <= 0 || s.retention == math.MaxInt64 {
-		s.retention, s.interval = math.MaxInt64, day
+	switch {
+	case s.retention == math.MaxInt64:
+		s.interval = day
+	case s.numbered:
+		s.interval = max(s.retention/buffersKept, 1)
 	}
 	if err := s.init(env, rep); err != nil {
 		return err
@@ -54,7 +66,7 @@ func (s *panes[K, V, S, C]) begin(env flow.StoreEnv, k serde.Serde[K], rep rep[V
 }
 
 func (p *pane[S, C]) note(at int64) {
-	if n := len(p.times); n > 0 && p.times[n-1] == at {
+	if n := len(p.times); p.any || n > 0 && p.times[n-1] == at {
 		return
 	}
 	if i, found := slices.BinarySearch(p.times, at); !found {
@@ -64,6 +76,9 @@ func (p *pane[S, C]) note(at int64) {
 
 // between is whether there may be something in memory with a time between from and to.
 func (p *pane[S, C]) between(from, to int64) bool {
+	if p.any {
+		return true
+	}
 	i, _ := slices.BinarySearch(p.times, from)
 	return i < len(p.times) && p.times[i] <= to
 }
@@ -89,15 +104,19 @@ func (s *panes[K, V, S, C]) clamp(from, seen int64) int64 {
 	return max(from, seen-s.retention+1)
 }
 
-// metaKey holds the interval and the stream time in the tier, before every segment.
+// metaKey holds the interval, the stream time and, if entries are numbered, the last number in the tier, before every segment.
 var metaKey = string([]byte{0})
 
 const metaVersion = 1
 
-func (s *panes[K, V, S, C]) meta(seen int64) flow.TierChange {
+func (s *panes[K, V, S, C]) meta(seen int64, seq uint32) flow.TierChange {
+	s.saved, s.savedSeq = seen, seq
 	b := append(s.chunk(32), metaVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.interval))
 	b = binary.BigEndian.AppendUint64(b, uint64(seen))
+	if s.numbered {
+		b = binary.BigEndian.AppendUint32(b, seq)
+	}
 	n := len(s.out)
 	s.out = b
 	return flow.TierChange{Key: []byte(metaKey), Value: b[n:len(b):len(b)]}
@@ -113,12 +132,20 @@ func (s *panes[K, V, S, C]) discover() error {
 	if !ok {
 		return nil
 	}
-	if len(b) != 17 || b[0] != metaVersion || int64(binary.BigEndian.Uint64(b[1:])) <= 0 {
+	size := 17
+	if s.numbered {
+		size += 4
+	}
+	if len(b) != size || b[0] != metaVersion || int64(binary.BigEndian.Uint64(b[1:])) <= 0 {
 		return s.wrap("opening the tier", fmt.Errorf("%w: panes of an unknown layout, %x; delete the task's state directory, the state is in the changelog", ErrDamaged, b))
 	}
 	s.interval = int64(binary.BigEndian.Uint64(b[1:]))
 	s.seen = int64(binary.BigEndian.Uint64(b[9:]))
 	s.saved, s.open().seen = s.seen, s.seen
+	if s.numbered {
+		s.seq = binary.BigEndian.Uint32(b[17:])
+		s.savedSeq, s.open().seq = s.seq, s.seq
+	}
 	for from := appendSegment(nil, math.MinInt64); from != nil; {
 		at, any := int64(0), false
 		err := s.env.Tier.Scan(from, nil, func(key, _ []byte) bool {
@@ -143,7 +170,7 @@ func (s *panes[K, V, S, C]) discover() error {
 
 // make adds the pane of a segment.
 func (s *panes[K, V, S, C]) make(segment int64) *pane[S, C] {
-	p := &pane[S, C]{tab: s.newTab(segment)}
+	p := &pane[S, C]{tab: s.newTab(segment), any: s.numbered}
 	p.complete = true
 	s.all = slices.Insert(s.all, s.index(segment), p)
 	return p
@@ -199,9 +226,8 @@ func (s *panes[K, V, S, C]) Advance(int64) {}
 func (s *panes[K, V, S, C]) Done(epoch uint32, next int64) error {
 	for i := len(s.logs) - 1; i > 0; i-- {
 		if l := s.logs[i-1]; l.sealed && l.epoch <= epoch {
-			if seen := s.logs[i].seen; seen != s.saved {
-				l.changes = append(l.changes, s.meta(seen))
-				s.saved = seen
+			if next := s.logs[i]; next.seen != s.saved || next.seq != s.savedSeq {
+				l.changes = append(l.changes, s.meta(next.seen, next.seq))
 			}
 			break
 		}
@@ -216,7 +242,7 @@ func (s *panes[K, V, S, C]) Done(epoch uint32, next int64) error {
 func (s *panes[K, V, S, C]) Restore(records []flow.In, next int64) error {
 	err := s.restore(records, next, func(_ []byte, sub S) *tab[S, C] {
 		at := sub.time()
-		s.seen = max(s.seen, at)
+		s.seen, s.seq = max(s.seen, at), sub.number()
 		if s.expired(at, s.seen) {
 			return nil
 		}
@@ -230,16 +256,15 @@ func (s *panes[K, V, S, C]) Restore(records []flow.In, next int64) error {
 		p.note(at)
 		return p.tab
 	}, func() []flow.TierChange {
-		if s.seen == s.saved {
+		if s.seen == s.saved && s.seq == s.savedSeq {
 			return nil
 		}
-		s.saved = s.seen
-		return []flow.TierChange{s.meta(s.seen)}
+		return []flow.TierChange{s.meta(s.seen, s.seq)}
 	})
 	if err != nil {
 		return err
 	}
-	s.open().seen = s.seen
+	s.open().seen, s.open().seq = s.seen, s.seq
 	return s.expire()
 }
 

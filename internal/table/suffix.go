@@ -33,6 +33,8 @@ type timed[S any] interface {
 	time() int64
 	// least is the first suffix of a time.
 	least(at int64) S
+	// number tells entries of one key and time apart; 0 where there is only one.
+	number() uint32
 }
 
 func leadOf(at int64) (uint64, bool) { return uint64(at) ^ 1<<63, true }
@@ -44,6 +46,7 @@ func (s start) compare(o start) int  { return cmp.Compare(s, o) }
 func (s start) lead() (uint64, bool) { return leadOf(int64(s)) }
 func (s start) time() int64          { return int64(s) }
 func (start) least(at int64) start   { return start(at) }
+func (start) number() uint32         { return 0 }
 
 func (s start) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s))
@@ -67,6 +70,7 @@ func (s session) compare(o session) int {
 func (s session) lead() (uint64, bool) { return leadOf(s.end) }
 func (s session) time() int64          { return s.end }
 func (session) least(at int64) session { return session{at, math.MinInt64} }
+func (session) number() uint32         { return 0 }
 
 func (s session) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.end))
@@ -79,4 +83,31 @@ func (session) split(b []byte) ([]byte, session, bool) {
 		return nil, session{}, false
 	}
 	return b[:n], session{int64(binary.BigEndian.Uint64(b[n:])), int64(binary.BigEndian.Uint64(b[n+8:]))}, true
+}
+
+// stamp is the time of a record and its number in the store: 8 and 4 bytes. It is a start whose sequence number is in use.
+type stamp struct {
+	at  int64
+	seq uint32
+}
+
+func (s stamp) compare(o stamp) int {
+	return cmp.Or(cmp.Compare(s.at, o.at), cmp.Compare(s.seq, o.seq))
+}
+func (s stamp) lead() (uint64, bool) { return leadOf(s.at) }
+func (s stamp) time() int64          { return s.at }
+func (stamp) least(at int64) stamp   { return stamp{at: at} }
+func (s stamp) number() uint32       { return s.seq }
+
+func (s stamp) append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(s.at))
+	return binary.BigEndian.AppendUint32(dst, s.seq)
+}
+
+func (stamp) split(b []byte) ([]byte, stamp, bool) {
+	n := len(b) - 12
+	if n < 0 {
+		return nil, stamp{}, false
+	}
+	return b[:n], stamp{int64(binary.BigEndian.Uint64(b[n:])), binary.BigEndian.Uint32(b[n+8:])}, true
 }
