@@ -120,6 +120,32 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			b.Stream(text).ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }, panes).To(out)
 			return next(at)
 		}, topology.ErrStore, `store "panes" is used by processors only and must say how long`},
+		{"a join's window", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).Join(b.Stream(other), window.Within(ms).Before(-time.Hour), near, both).To(out)
+			return next(at)
+		}, topology.ErrConflict, "the join window ends before it starts"},
+		{"no join buffer", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).LeftJoin(b.Stream(other), window.Within(ms), state.JoinBuffer[string, string, string]{}, left).To(out)
+			return next(at)
+		}, topology.ErrHandle, "a join buffer is needed here"},
+		{"a join buffer for two", func(b *stream.Builder) string {
+			b.Stream(text).Join(b.Stream(other), window.Within(ms), near, both).To(out)
+			at := here()
+			b.Stream(text).OuterJoin(b.Stream(other), window.Within(ms), near, outer).To(out2)
+			return next(at)
+		}, topology.ErrStore, `store "near-this-join-store" is written by two operators`},
+		{"a single store for two streams", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).Join(b.Stream(other), window.Within(ms), near.SingleStore(), both).To(out)
+			return next(at)
+		}, topology.ErrConflict, `join buffer "near" has a single store`},
+		{"a new key before a join of streams", func(b *stream.Builder) string {
+			at := here()
+			b.Stream(text).Join(b.Stream(other).SelectKey(same), window.Within(ms), near, both).To(out)
+			return next(at)
+		}, topology.ErrNotPartitioned, "join needs all records of a key in one task, but selectKey-2 at "},
 		{"rest twice", func(b *stream.Builder) string {
 			split := b.Stream(text).Split()
 			split.Rest().To(out)

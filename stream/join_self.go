@@ -10,7 +10,6 @@ import (
 // between, itself, in the order in which a join over two stores would give it.
 type selfJoin[K, V, R any] struct {
 	results[K, R]
-	env     flow.Env
 	w       window.JoinWindows
 	records *table.Records[K, V]
 	time    *int64 // the greatest time so far
@@ -25,7 +24,7 @@ type selfJoin[K, V, R any] struct {
 }
 
 func newSelfJoin[K, V, R any](env flow.Env, node int, store string, w window.JoinWindows, both func(K, V, V) (R, error), down fn[K, R]) fn[K, V] {
-	p := &selfJoin[K, V, R]{results: results[K, R]{node, nullness[R](), down}, env: env, w: w, both: both,
+	p := &selfJoin[K, V, R]{results: results[K, R]{env, node, nullness[R](), down}, w: w, both: both,
 		records: env.Store(store).(*table.Records[K, V]), time: env.Cell(store+"@time", true)}
 	p.first, p.second = p.asLeft, p.asRight
 	return p.process
@@ -39,9 +38,8 @@ func (p *selfJoin[K, V, R]) process(c *flow.Ctx, k K, v V) {
 	case c.Null:
 		p.env.Dropped(p.node, nullValue)
 		c.Wrote = true
-		if p.records.Skip(c.Time) {
-			p.env.Dropped(p.node, expired)
-		}
+		late, err := p.records.Skip(k, c.Time)
+		p.put(c, late, err)
 		return
 	}
 	c.Wrote = true
@@ -66,11 +64,7 @@ func (p *selfJoin[K, V, R]) process(c *flow.Ctx, k K, v V) {
 		return
 	}
 	late, err := p.records.Put(k, c.Time, v)
-	if err != nil {
-		c.Break(p.node, err)
-	} else if late {
-		p.env.Dropped(p.node, expired)
-	}
+	p.put(c, late, err)
 }
 
 func (p *selfJoin[K, V, R]) asLeft(at int64, v V) bool {

@@ -71,17 +71,31 @@ func joinStreams[K, V, V2, R any](b *Builder, kind string, s, o *topology.Node, 
 		b.graph.Fail(topology.ErrConflict, at, "%v", err)
 	}
 	thisSpec, otherSpec, sharedSpec := buf.Stores(j.right != nil, j.left != nil)
+	if thisSpec == nil {
+		b.graph.Fail(topology.ErrHandle, at, "a join buffer is needed here, but the handle is the zero value; make one with package state")
+		return &topology.Node{At: at}
+	}
+	// own is for all stores but the first, which says for all of them if the buffer is another join's.
 	own := func(spec *flow.StoreSpec, n *topology.Node) *topology.Store {
-		st := b.graph.Own(spec, at, n)
+		st := b.graph.Store(spec, at)
+		if st.Owner == nil {
+			st.Owner = n
+		}
+		st.Spec.Retention = w.RetentionMS()
+		n.Stores = append(n.Stores, st)
+		return st
+	}
+	first := func(n *topology.Node) *topology.Store {
+		st := b.graph.Own(thisSpec, at, n)
 		st.Spec.Retention = w.RetentionMS()
 		return st
 	}
-	if thisSpec != nil && thisSpec.SingleStore {
+	if thisSpec.SingleStore {
 		if s != o {
 			b.graph.Fail(topology.ErrConflict, at, "join buffer %q has a single store, which is for a stream joined with itself; the streams joined here are two", buf.Spec().Name)
 		}
 		n := &topology.Node{Kind: kind, Parents: []*topology.Node{s}, Keyed: true, At: at}
-		st := own(thisSpec, n)
+		st := first(n)
 		return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
 			return newSelfJoin(env, n.ID, st.Spec.Name, w, any(j.both).(func(K, V, V) (R, error)), down), nil
 		})
@@ -91,8 +105,8 @@ func joinStreams[K, V, V2, R any](b *Builder, kind string, s, o *topology.Node, 
 		b.keepNullKeys(o)
 	}
 	this := &topology.Node{Kind: kind, Parents: []*topology.Node{s}, With: []*topology.Node{o}, Keyed: true, At: at}
-	other := &topology.Node{Kind: kind, Parents: []*topology.Node{o}, With: []*topology.Node{s}, Keyed: true, At: at}
-	thisStore, otherStore := own(thisSpec, this), own(otherSpec, other)
+	other := &topology.Node{Kind: kind, Parents: []*topology.Node{o}, At: at} // what must be co-partitioned is said once
+	thisStore, otherStore := first(this), own(otherSpec, other)
 	this.Stores, other.Stores = append(this.Stores, otherStore), append(other.Stores, thisStore)
 	var shared *topology.Store
 	if j.left != nil {
@@ -115,6 +129,7 @@ func joinStreams[K, V, V2, R any](b *Builder, kind string, s, o *topology.Node, 
 
 // results gives on what comes of records that have met, or never will.
 type results[K, R any] struct {
+	env  flow.Env
 	node int
 	null null[R]
 	down fn[K, R]
@@ -131,10 +146,18 @@ func (p *results[K, R]) give(c *flow.Ctx, k K, at int64, r R, err error) {
 	c.Time, c.Null = time, false
 }
 
+// put is how a record was taken into a store.
+func (p *results[K, R]) put(c *flow.Ctx, late bool, err error) {
+	if err != nil {
+		c.Break(p.node, err)
+	} else if late {
+		p.env.Dropped(p.node, expired)
+	}
+}
+
 // streamSide takes up the records of one side, whose values are of A, in one task. The other's are of B.
 type streamSide[K, A, B, R any] struct {
 	results[K, R]
-	env   flow.Env
 	left  bool
 	w     window.JoinWindows // as this side sees them
 	own   *table.Records[K, A]
@@ -162,7 +185,7 @@ type streamSide[K, A, B, R any] struct {
 
 func newStreamSide[K, A, B, R any](env flow.Env, node int, left bool, w window.JoinWindows, own, other, shared *topology.Store,
 	ownSerde serde.Serde[A], otherSerde serde.Serde[B], down fn[K, R]) *streamSide[K, A, B, R] {
-	p := &streamSide[K, A, B, R]{results: results[K, R]{node, nullness[R](), down}, env: env, left: left, w: w,
+	p := &streamSide[K, A, B, R]{results: results[K, R]{env, node, nullness[R](), down}, left: left, w: w,
 		own: env.Store(own.Spec.Name).(*table.Records[K, A]), other: env.Store(other.Spec.Name).(*table.Records[K, B]),
 		ownSerde: ownSerde, serde: otherSerde}
 	if shared != nil {
@@ -185,9 +208,8 @@ func (p *streamSide[K, A, B, R]) process(c *flow.Ctx, k K, v A) {
 		p.env.Dropped(p.node, nullValue)
 		if !c.KeyNull {
 			c.Wrote = true
-			if p.own.Skip(c.Time) {
-				p.env.Dropped(p.node, expired)
-			}
+			late, err := p.own.Skip(k, c.Time)
+			p.put(c, late, err)
 		}
 		return
 	case c.KeyNull && p.alone != nil:
@@ -204,11 +226,7 @@ func (p *streamSide[K, A, B, R]) process(c *flow.Ctx, k K, v A) {
 		return
 	}
 	late, err := p.own.Put(k, c.Time, v)
-	if err != nil {
-		c.Break(p.node, err)
-	} else if late {
-		p.env.Dropped(p.node, expired)
-	}
+	p.put(c, late, err)
 }
 
 func (p *streamSide[K, A, B, R]) join(c *flow.Ctx, k K, v A) {

@@ -123,7 +123,7 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 	logs, open := c.logs[i:], c.open()
 	first := logs[0].mark
 	for _, l := range logs {
-		out.Records = append(out.Records, l.late...)
+		out.Records = append(out.Records, l.unkept...)
 		for i, u := range l.order {
 			if i%ahead == 0 {
 				c.fetch(l, l.order[i:min(i+ahead, len(l.order))])

@@ -30,7 +30,7 @@ type log[C any] struct {
 	dead    []uint32 // of undo records: entries that had no value, or lost it
 	garbage []C      // cells that this log has replaced
 	changes []flow.TierChange
-	late    []flow.Out // for the changelog alone
+	unkept  []flow.Out // for the changelog alone
 	out     int64      // sealed bytes
 	seen    int64      // the store's own stream time when it began
 	seq     uint32     // the number last given to an entry when it began
@@ -68,8 +68,8 @@ func (c *core[S, C]) recycle(l *log[C]) {
 	clear(l.undo)
 	clear(l.garbage)
 	clear(l.changes)
-	clear(l.late)
-	*l = log[C]{undo: l.undo[:0], order: l.order[:0], dead: l.dead[:0], garbage: l.garbage[:0], changes: l.changes[:0], late: l.late[:0]}
+	clear(l.unkept)
+	*l = log[C]{undo: l.undo[:0], order: l.order[:0], dead: l.dead[:0], garbage: l.garbage[:0], changes: l.changes[:0], unkept: l.unkept[:0]}
 	if len(c.spare) < 4 {
 		c.spare = append(c.spare, l)
 	}

@@ -18,9 +18,9 @@ type records[K, V any] interface {
 	// Put adds a record. expired: it is too old, and was not added. It takes a number and goes to the changelog all the same,
 	// as in Kafka Streams.
 	Put(k K, at int64, v V) (expired bool, err error)
-	// Skip uses a number up, as Kafka Streams does for a null value, and moves the store's stream time unless expiry is by segment.
-	// expired: a record of that time would have been too old.
-	Skip(at int64) (expired bool)
+	// Skip takes note of a null value, as Kafka Streams does: it is not kept, but takes a number, goes to the changelog and, unless
+	// expiry is by segment, moves the store's stream time. expired: a record of that time would have been too old.
+	Skip(k K, at int64) (expired bool, err error)
 	// Fetch calls f for the records of k between from and to, both inclusive, by time and number, until it returns false. f must not
 	// write to the store, nor through v.
 	Fetch(k K, from, to int64, f func(at int64, v V) bool) error
@@ -54,13 +54,13 @@ type recorded[K, V, C any] struct {
 // lastNumber is the greatest: then they begin again, with 0.
 const lastNumber = 1<<31 - 1
 
-func (s *recorded[K, V, C]) Skip(at int64) (expired bool) {
+func (s *recorded[K, V, C]) Skip(k K, at int64) (expired bool, err error) {
 	s.seq = (s.seq + 1) & lastNumber
-	if s.env.Spec.BySegment {
-		return false
+	if !s.env.Spec.BySegment {
+		s.seen = max(s.seen, at)
+		expired = s.expired(at, s.seen)
 	}
-	s.seen = max(s.seen, at)
-	return s.expired(at, s.seen)
+	return expired, s.log(k, at, nil)
 }
 
 func (s *recorded[K, V, C]) Put(k K, at int64, v V) (expired bool, err error) {
@@ -70,15 +70,15 @@ func (s *recorded[K, V, C]) Put(k K, at int64, v V) (expired bool, err error) {
 	switch {
 	case err != nil:
 	case expired:
-		err = s.logLate(k, at, v)
+		err = s.log(k, at, &v)
 	default:
 		s.Set(r, v, at, nil)
 	}
 	return expired, err
 }
 
-// logLate has the changelog get a record that is not kept.
-func (s *recorded[K, V, C]) logLate(k K, at int64, v V) error {
+// log has the changelog get a record that is not kept.
+func (s *recorded[K, V, C]) log(k K, at int64, v *V) error {
 	if s.env.Changelog == nil {
 		return nil
 	}
@@ -89,14 +89,18 @@ func (s *recorded[K, V, C]) logLate(k K, at int64, v V) error {
 	b := s.chunk(len(key.bytes) + 64)
 	from := len(b)
 	b = stamp{at, s.seq}.append(append(b, key.bytes...))
-	mid := len(b)
-	if b, err = s.values.Encode(b, v); err != nil {
-		return s.wrap(fmt.Sprintf("encoding the value of key %q", key.bytes), err)
+	o := flow.Out{Topic: s.env.Changelog, Partition: s.env.Partition, Time: at, Key: b[from:len(b):len(b)]}
+	if v != nil {
+		mid := len(b)
+		if b, err = s.values.Encode(b, *v); err != nil {
+			return s.wrap(fmt.Sprintf("encoding the value of key %q", key.bytes), err)
+		}
+		o.Key, o.Value = b[from:mid:mid], b[mid:len(b):len(b)]
 	}
 	s.out = b
 	l := s.open()
 	l.out += int64(len(b) - from)
-	l.late = append(l.late, flow.Out{Topic: s.env.Changelog, Partition: s.env.Partition, Time: at, Key: b[from:mid:mid], Value: b[mid:len(b):len(b)]})
+	l.unkept = append(l.unkept, o)
 	return nil
 }
 
