@@ -394,7 +394,7 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 	s := t.b.graph.Own(spec(h), n.At, n)
 	addTable(t.b, n, func(env flow.Env, down tfn[K, V], alone bool) (tfn[K, V], error) {
 		k := keeps(env, n, s, down, alone)
-		k.sparse = sparse
+		k.sparse = sparse || t.sparse && n.NeedOld
 		if !t.joined || !k.every {
 			return func(c *flow.Ctx, key K, ch change[V]) { k.put(c, key, ch.New, ch.Live) }, nil
 		}

@@ -129,6 +129,31 @@ func TestTransformValuesSeesWhatIsNotThere(t *testing.T) {
 	}
 }
 
+// A stored filter over a table that nobody keeps knows what it has itself: once somebody below wants old values, it says nothing of
+// rows it never had.
+func TestStoredFilterOfAnUnstoredTable(t *testing.T) {
+	even := func(_, v string) bool { return len(v)%2 == 0 }
+	for _, test := range []struct {
+		name  string
+		below func(t *stream.KTable[string, string]) *stream.KTable[string, string]
+		want  string
+	}{
+		{"alone", func(t *stream.KTable[string, string]) *stream.KTable[string, string] { return t }, "a=~@1, a=xx@2, a=~@3"},
+		{"under a filter", func(t *stream.KTable[string, string]) *stream.KTable[string, string] { return t.Filter(even) }, "a=xx@2, a=~@3"},
+	} {
+		d := streamtest.New(t, func(b *stream.Builder) {
+			test.below(b.UnstoredTable(rows).Filter(even).Stored(row.EveryUpdate())).ToStream().To(out)
+		})
+		in := streamtest.In(d, rows)
+		for i, v := range []string{"x", "xx", "xxx"} {
+			in.Send("a", v, at(int64(i+1)))
+		}
+		if got := show(streamtest.Out(d, out).All()); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
 func TestCogroup(t *testing.T) {
 	sums := state.NewKeyValue("sums", serde.String, serde.Int64)
 	longer := func(a int64, v string) int64 { return a + int64(len(v)) }

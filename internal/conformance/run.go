@@ -16,6 +16,21 @@ import (
 
 // Run runs a vector and returns how it differs from the recording; an error says that it cannot be built.
 func (v *Vector) Run(tb testing.TB) (differences []string, err error) {
+	differences, err = v.compare(tb, v.Scheduling == "SENSITIVE")
+	if v.Scheduling == "FREE" && len(differences) > 0 && !slices.ContainsFunc(differences, visible) {
+		return v.compare(tb, true)
+	}
+	return differences, err
+}
+
+// visible says whether a difference is one of results. How many records it takes to get there, and how many of them are dropped,
+// may depend on the order of tasks even where results do not.
+func visible(difference string) bool {
+	return !strings.HasPrefix(difference, "dropped ") && !strings.HasPrefix(difference, "internal topic ")
+}
+
+// compare is Run; java: in the order of Java's test driver.
+func (v *Vector) compare(tb testing.TB, java bool) (differences []string, err error) {
 	b := stream.NewBuilder()
 	if err := v.build(b); err != nil {
 		return nil, err
@@ -31,7 +46,7 @@ func (v *Vector) Run(tb testing.TB) (differences []string, err error) {
 	case "fail":
 		options = append(options, streamtest.KeepErrors())
 	}
-	if v.Scheduling == "SENSITIVE" {
+	if java {
 		options = append(options, streamtest.JavaOrder())
 	}
 	d := streamtest.Run(tb, top, options...)
