@@ -241,6 +241,14 @@ func refuse(err *kerr.Error, format string, args ...any) *refusal {
 	return &refusal{err, fmt.Sprintf(format, args...)}
 }
 
+// answer returns the code and the words of an answer: none for nil.
+func (r *refusal) answer() (int16, *string) {
+	if r == nil {
+		return 0, nil
+	}
+	return r.err.Code, &r.msg
+}
+
 // newTopic is a topic to make.
 type newTopic struct {
 	name       string

@@ -147,15 +147,13 @@ type alteration struct {
 func (b *Broker) incrementalAlterConfigs(r *request, q *kmsg.IncrementalAlterConfigsRequest) reply {
 	resp := response[*kmsg.IncrementalAlterConfigsResponse](q)
 	for _, qr := range q.Resources {
+		alter := make([]alteration, len(qr.Configs))
+		for i, c := range qr.Configs {
+			alter[i] = alteration{c.Name, c.Op, c.Value}
+		}
 		rr := kmsg.NewIncrementalAlterConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
-		var alter []alteration
-		for _, c := range qr.Configs {
-			alter = append(alter, alteration{c.Name, c.Op, c.Value})
-		}
-		if no := b.alterConfigsOf(r, qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly); no != nil {
-			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
-		}
+		rr.ErrorCode, rr.ErrorMessage = b.alterConfigsOf(r, qr.ResourceType, qr.ResourceName, alter, false, q.ValidateOnly).answer()
 		resp.Resources = append(resp.Resources, rr)
 	}
 	return answer(resp)
@@ -164,15 +162,13 @@ func (b *Broker) incrementalAlterConfigs(r *request, q *kmsg.IncrementalAlterCon
 func (b *Broker) alterConfigs(r *request, q *kmsg.AlterConfigsRequest) reply {
 	resp := response[*kmsg.AlterConfigsResponse](q)
 	for _, qr := range q.Resources {
+		alter := make([]alteration, len(qr.Configs))
+		for i, c := range qr.Configs {
+			alter[i] = alteration{c.Name, kmsg.IncrementalAlterConfigOpSet, c.Value}
+		}
 		rr := kmsg.NewAlterConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = qr.ResourceType, qr.ResourceName
-		var alter []alteration
-		for _, c := range qr.Configs {
-			alter = append(alter, alteration{c.Name, kmsg.IncrementalAlterConfigOpSet, c.Value})
-		}
-		if no := b.alterConfigsOf(r, qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly); no != nil {
-			rr.ErrorCode, rr.ErrorMessage = no.err.Code, &no.msg
-		}
+		rr.ErrorCode, rr.ErrorMessage = b.alterConfigsOf(r, qr.ResourceType, qr.ResourceName, alter, true, q.ValidateOnly).answer()
 		resp.Resources = append(resp.Resources, rr)
 	}
 	return answer(resp)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -147,5 +148,36 @@ func TestPipelinedInOrder(t *testing.T) {
 	}
 	if end := endOffset(t, b, "t", 0, false); end != 2 {
 		t.Errorf("end offset %d", end)
+	}
+}
+
+// A topic's own compression replaces the producer's, and what was in the batch stays.
+func TestCompressionType(t *testing.T) {
+	b := start(t)
+	codecs := map[string]int{"uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+	for want, codec := range codecs {
+		ask[*kmsg.CreateTopicsResponse](dialRaw(t, b), 7, &kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{{Topic: want, NumPartitions: 1, ReplicationFactor: 1,
+			Configs: []kmsg.CreateTopicsRequestTopicConfig{{Name: "compression.type", Value: &want}}}}})
+		n := 0
+		for _, sent := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+			cl := client(t, b, kgo.ProducerBatchCompression(sent))
+			if err := cl.ProduceSync(testContext(t), &kgo.Record{Topic: want, Key: []byte("k"), Value: bytes.Repeat([]byte("value "), 200)}).FirstErr(); err != nil {
+				t.Fatalf("%s: %v", want, err)
+			}
+			n++
+		}
+		cl := client(t, b, kgo.ConsumeTopics(want), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		for n > 0 {
+			fs := cl.PollFetches(testContext(t))
+			if err := fs.Err(); err != nil {
+				t.Fatalf("%s: %v", want, err)
+			}
+			fs.EachRecord(func(r *kgo.Record) {
+				n--
+				if int(r.Attrs.CompressionType()) != codec || len(r.Value) != 1200 {
+					t.Errorf("%s: a record of %d bytes in codec %d", want, len(r.Value), r.Attrs.CompressionType())
+				}
+			})
+		}
 	}
 }

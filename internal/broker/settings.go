@@ -178,6 +178,11 @@ func settingInt(set map[string]string, name string) int64 {
 	return v
 }
 
+// compressions are the values of compression.type.
+var compressions = map[string]log.Compression{
+	"producer": log.AsProduced, "uncompressed": log.Uncompressed, "gzip": log.Gzip, "snappy": log.Snappy, "lz4": log.LZ4, "zstd": log.Zstd,
+}
+
 // logConfig translates a topic's settings for the log. Where the log takes 0 for "no limit", Kafka's largest number is
 // that.
 func logConfig(set map[string]string) log.Config {
@@ -204,6 +209,7 @@ func logConfig(set map[string]string) log.Config {
 		LogAppendTime:          settingValue(set, "message.timestamp.type") == "LogAppendTime",
 		TimestampBeforeMaxMS:   limit("message.timestamp.before.max.ms"),
 		TimestampAfterMaxMS:    limit("message.timestamp.after.max.ms"),
+		Compression:            compressions[settingValue(set, "compression.type")],
 		FileDeleteDelayMS:      settingInt(set, "file.delete.delay.ms"),
 	}
 }

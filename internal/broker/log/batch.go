@@ -159,6 +159,12 @@ func (cs *codecs) validate(a *Append, c *Config, now int64) (h header, r *refusa
 	case h.txn() && h.pid < 0:
 		return h, refuse(kerr.InvalidRecord, "a transactional batch without producer id")
 	}
+	if c.Compression != AsProduced && c.Compression.codec() != h.codec() {
+		if r := cs.recompress(a, &h, c); r != nil {
+			return h, r
+		}
+		b = a.Batch
+	}
 	if c.Compact {
 		if r := cs.checkKeys(b, &h); r != nil {
 			return h, r
@@ -183,6 +189,28 @@ func (cs *codecs) validate(a *Append, c *Config, now int64) (h header, r *refusa
 		return h, refuse(kerr.InvalidTimestamp, "timestamp %d is more than %d ms behind the broker (message.timestamp.before.max.ms)", h.baseTS, c.TimestampBeforeMaxMS)
 	}
 	return h, nil
+}
+
+// recompress puts a batch into the topic's compression. The batch is a new one.
+func (cs *codecs) recompress(a *Append, h *header, c *Config) *refusal {
+	plain, err := cs.inflate(h.codec(), a.Batch[batchHeader:])
+	if err != nil {
+		return refuse(kerr.CorruptMessage, "the batch does not decompress: %v", err)
+	}
+	records, err := cs.deflate(c.Compression.codec(), plain)
+	if err != nil {
+		return refuse(kerr.CorruptMessage, "the batch cannot be compressed again: %v", err)
+	}
+	b := append(append(make([]byte, 0, batchHeader+len(records)), a.Batch[:batchHeader]...), records...)
+	h.attrs = h.attrs&^attrCodec | int16(c.Compression.codec())
+	if h.size = len(b); h.size > int(c.MaxMessageBytes) {
+		return refuse(kerr.MessageTooLarge, "the batch has %d bytes in the topic's compression, the topic allows %d (max.message.bytes)", h.size, c.MaxMessageBytes)
+	}
+	binary.BigEndian.PutUint32(b[posLength:], uint32(len(b)-lengthSize))
+	binary.BigEndian.PutUint16(b[posAttrs:], uint16(h.attrs))
+	sealBatch(b)
+	a.Batch = b
+	return nil
 }
 
 // marker builds the control batch that ends a transaction. Base offset and leader epoch are set when it is ordered.

@@ -14,7 +14,12 @@ import (
 // checkpoint began brings what it recorded early up to date and passes over what it recorded late. It must not show
 // anything that is not durable, though, nor may a file go that the last durable checkpoint names.
 
-const checkpointName = "checkpoint"
+// There are two copies of it, because nothing could make it anew: the write-ahead log only goes back to the last one. What
+// the one before named is let go of when both are durable, so either will do.
+var checkpointNames = [...]string{"checkpoint", "checkpoint.copy"}
+
+// markName is an empty file that says that there has been a checkpoint: a directory without one is not a new log then.
+const markName = "in-use"
 
 // walGrown is about how many bytes the write-ahead log has gained since the last checkpoint.
 func (l *Log) walGrown() int64 {
@@ -220,18 +225,26 @@ func (l *Log) syncPartitionDir(p *Partition) error {
 	return nil
 }
 
-// writeCheckpoint replaces the checkpoint file.
+// writeCheckpoint replaces the checkpoint's files.
 func (l *Log) writeCheckpoint(s *state) error {
 	b := s.encode()
-	path := l.fs.PathJoin(l.o.Dir, checkpointName)
-	if err := writeFile(l.fs, path+".tmp", b); err != nil {
-		return err
-	}
-	if err := l.fs.Rename(path+".tmp", path); err != nil {
-		return err
+	for _, name := range checkpointNames {
+		path := l.fs.PathJoin(l.o.Dir, name)
+		if err := writeFile(l.fs, path+".tmp", b); err != nil {
+			return err
+		}
+		if err := l.fs.Rename(path+".tmp", path); err != nil {
+			return err
+		}
 	}
 	if err := syncDir(l.fs, l.o.Dir); err != nil {
 		return err
+	}
+	if !l.marked {
+		if err := errors.Join(writeFile(l.fs, l.fs.PathJoin(l.o.Dir, markName), nil), syncDir(l.fs, l.o.Dir)); err != nil {
+			return err
+		}
+		l.marked = true
 	}
 	l.checkpointEvery.Store(max(2*l.o.WALBytes, 4*int64(len(b))))
 	return nil

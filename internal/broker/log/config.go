@@ -144,8 +144,10 @@ type Config struct {
 	DeleteRetentionMS      int64   // delete.retention.ms
 	MinCleanableDirtyRatio float64 // min.cleanable.dirty.ratio
 
-	MaxMessageBytes      int32 // max.message.bytes; 0: 1,048,588
-	LogAppendTime        bool  // message.timestamp.type is LogAppendTime
+	MaxMessageBytes int32 // max.message.bytes; 0: 1,048,588
+	LogAppendTime   bool  // message.timestamp.type is LogAppendTime
+	// Compression is what batches are compressed with (compression.type).
+	Compression          Compression
 	TimestampBeforeMaxMS int64 // message.timestamp.before.max.ms; 0: no limit
 	TimestampAfterMaxMS  int64 // message.timestamp.after.max.ms; 0: no limit
 
@@ -169,3 +171,18 @@ func (c Config) withDefaults(o *Options) *Config {
 	}
 	return &c
 }
+
+// Compression is how a topic's batches are compressed.
+type Compression int8
+
+// AsProduced leaves batches as their producer sent them.
+const (
+	AsProduced Compression = iota
+	Uncompressed
+	Gzip
+	Snappy
+	LZ4
+	Zstd
+)
+
+func (c Compression) codec() int { return int(c) - 1 }

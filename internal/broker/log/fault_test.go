@@ -261,6 +261,7 @@ func segmentFilesOf(t *testing.T, fs vfs.FS) map[string]bool {
 	return list
 }
 
+// Both copies damaged are refused; one of them is not missed.
 func TestCheckpointBitFlips(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	l := open(t, fs)
@@ -271,14 +272,64 @@ func TestCheckpointBitFlips(t *testing.T) {
 	}
 	closeLog(t, l)
 	good := contents(t, fs, "broker/checkpoint")
+	if !slices.Equal(good, contents(t, fs, "broker/checkpoint.copy")) {
+		t.Fatal("the copy is another")
+	}
 	for at := range good {
 		c := fs.CrashClone(vfs.CrashCloneCfg{})
 		bad := slices.Clone(good)
 		bad[at] ^= 1 << (at % 8)
-		overwrite(t, c, "broker/checkpoint", bad)
+		overwrite(t, c, checkpointPath(0), bad)
+		if at%16 == 0 {
+			l, err := Open(options(c))
+			if err != nil {
+				t.Fatalf("byte %d of one copy: %v", at, err)
+			}
+			if got := l.table.kinds[1]["k"]; string(got) != "v" {
+				t.Fatalf("byte %d of one copy: the table has %q", at, got)
+			}
+			closeLog(t, l)
+			if !slices.Equal(contents(t, c, "broker/checkpoint"), contents(t, c, "broker/checkpoint.copy")) {
+				t.Fatalf("byte %d of one copy: it is not mended", at)
+			}
+		}
+		overwrite(t, c, checkpointPath(0), bad)
+		overwrite(t, c, checkpointPath(1), bad)
 		if _, err := Open(options(c)); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "broker/checkpoint") {
 			t.Fatalf("byte %d: %v", at, err)
 		}
+	}
+}
+
+func checkpointPath(copy int) string { return "broker/" + checkpointNames[copy] }
+
+// A checkpoint that is missing costs nothing while there is another, and is not taken for a new log if there is none.
+func TestCheckpointMissing(t *testing.T) {
+	for copies := range 3 {
+		fs := vfs.NewCrashableMem()
+		l := open(t, fs)
+		p := create(t, l, 0, Config{})
+		put(t, l, p, spec{records: []rec{kv("k", "v")}})
+		closeLog(t, l)
+		for i := range copies {
+			if err := fs.Remove(checkpointPath(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, err := Open(options(fs))
+		if copies == 2 {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("no copy is left: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, hw, _ := create(t, l, 0, Config{}).Offsets(); hw != 1 {
+			t.Errorf("%d copies missing: the partition ends at %d", copies, hw)
+		}
+		closeLog(t, l)
 	}
 }
 

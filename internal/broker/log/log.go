@@ -58,6 +58,7 @@ type Log struct {
 	newDirs             bool        // a partition got its directory since the last checkpoint
 	idle                atomic.Bool // nothing was written since the last checkpoint
 	clean               bool        // the checkpoint on disk says that nothing follows
+	marked              bool        // markName is there; of the flusher
 	changed             atomic.Bool // segments changed since the last checkpoint
 	checkpointed        atomic.Uint64
 	checkpointEvery     atomic.Int64
@@ -117,7 +118,7 @@ func Open(o Options) (*Log, error) {
 	l.budget.max = o.CacheBytes
 	l.files.init(o.FS, maxOpenSegments)
 	l.checkpointEvery.Store(2 * o.WALBytes)
-	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes}
+	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS}
 	if err := l.open(); err != nil {
 		l.files.close()
 		l.codecs.close()

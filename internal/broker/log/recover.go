@@ -33,6 +33,9 @@ func (l *Log) open() error {
 	if err := l.checkFormat(); err != nil {
 		return err
 	}
+	if l.marked, err = exists(fs, fs.PathJoin(dir, markName)); err != nil {
+		return err
+	}
 	s, err := l.readCheckpoint()
 	if err != nil {
 		return err
@@ -130,21 +133,46 @@ func (l *Log) checkFormat() error {
 	return nil
 }
 
-// readCheckpoint returns an empty state where there is no checkpoint.
+// readCheckpoint returns the checkpoint from the first of its copies that is whole. It returns an empty state where there
+// has never been one.
 func (l *Log) readCheckpoint() (*state, error) {
-	path := l.fs.PathJoin(l.o.Dir, checkpointName)
-	b, err := readFile(l.fs, path)
+	var errs []error
+	missing := 0
+	for _, name := range checkpointNames {
+		path := l.fs.PathJoin(l.o.Dir, name)
+		b, err := readFile(l.fs, path)
+		if err == nil {
+			var s *state
+			if s, err = decodeState(b); err == nil {
+				if len(errs) > 0 && missing < len(errs) {
+					l.logger.Error("broker log: a copy of the checkpoint is damaged, another one is used", "err", errors.Join(errs...))
+				}
+				if len(errs) > 0 {
+					s.clean = false // so that the next checkpoint is written even if nothing else is
+				}
+				return s, nil
+			}
+		}
+		if oserror.IsNotExist(err) {
+			missing++
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", path, err))
+	}
+	if missing < len(checkpointNames) {
+		return nil, fmt.Errorf("open the broker's log: no copy of the checkpoint can be read (restore the directory from a copy, or begin with another one): %w", errors.Join(errs...))
+	}
+	if l.marked {
+		return nil, fmt.Errorf("open the broker's log in %s: %w: both copies of the checkpoint are missing (restore the directory from a copy, or begin with another one)", l.o.Dir, ErrCorrupt)
+	}
+	return &state{from: makeLSN(0, 0), clean: true, bootID: l.o.BootID}, nil
+}
+
+func exists(fs vfs.FS, path string) (bool, error) {
+	_, err := fs.Stat(path)
 	if oserror.IsNotExist(err) {
-		return &state{from: makeLSN(0, 0), clean: true, bootID: l.o.BootID}, nil
+		return false, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	s, err := decodeState(b)
-	if err != nil {
-		return nil, fmt.Errorf("open the broker's log: %s: %w (restore the directory from a copy, or begin with another one)", path, err)
-	}
-	return s, nil
+	return err == nil, err
 }
 
 func readFile(fs vfs.FS, path string) ([]byte, error) {

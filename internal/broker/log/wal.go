@@ -18,6 +18,7 @@ type wal struct {
 	fs       vfs.FS
 	dir      string
 	fileSize int64
+	lazy     bool // syncs are rare: how long one takes does not matter
 
 	// Of the goroutine that writes.
 	f       vfs.File
@@ -112,7 +113,7 @@ func (w *wal) write() error {
 // fill writes zeros behind the end of a file that is used for the first time. If there is no room for them syncs are
 // slower, no more.
 func (w *wal) fill() {
-	if w.off <= w.filled || w.off >= w.fileSize {
+	if w.lazy || w.off <= w.filled || w.off >= w.fileSize {
 		return
 	}
 	to := min(w.off+fillBytes, w.fileSize)
