@@ -18,7 +18,7 @@ KILLS ?= 20
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench bench-broker verify conformance kafka-test kafka-verify clean
+.PHONY: help demo test race lint fuzz bench bench-broker verify conformance kafka-test kafka-verify interop clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -63,6 +63,9 @@ kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a J
 
 kafka-verify: ## verify on Apache Kafka
 	@scripts/kafka/run.sh sh -c 'go run ./examples/flights/verify -kills $(KILLS) -brokers $$MOLDAU_KAFKA $(ARGS)'
+
+interop: ## clients in other languages against the bundled broker and against Apache Kafka; fetches them (ARGS='kafkajs sarama')
+	@scripts/interop/run.sh $(ARGS)
 
 clean: ## remove bin/
 	rm -rf $(BIN)

@@ -94,6 +94,7 @@ func (b *Broker) serverAPIs() map[int16]api {
 		66:                  serve(0, 2, b.listTransactions),
 		68:                  serve(0, 1, b.consumerGroupHeartbeat),
 		69:                  serve(0, 1, b.consumerGroupDescribe),
+		74:                  serve(0, 1, b.listConfigResources),
 		75:                  serve(0, 0, b.describeTopicPartitions),
 	}
 	p := m[keyProduce]

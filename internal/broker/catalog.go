@@ -32,6 +32,8 @@ const (
 	kindACL      = 'A' // by the rule
 	kindUser     = 'U' // by mechanism and user: SCRAM credentials
 	kindQuota    = 'Q' // by user and client-id
+	// kindGroupConfig are the settings of groups, by group id.
+	kindGroupConfig = 'S'
 )
 
 // topic is a topic of the catalog. It is never changed; a change puts a new one in its place.

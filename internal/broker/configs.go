@@ -63,6 +63,8 @@ func (b *Broker) describeConfigs(r *request, q *kmsg.DescribeConfigsRequest) rep
 			b.describeTopicConfigs(q, &rr, wanted)
 		case kmsg.ConfigResourceTypeBroker:
 			b.describeBrokerConfigs(q, &rr, wanted)
+		case kmsg.ConfigResourceTypeGroupConfig:
+			b.describeGroupConfigs(q, &rr, wanted)
 		case kmsg.ConfigResourceTypeBrokerLogger:
 			// There are no loggers with levels of their own.
 		default:
@@ -83,20 +85,25 @@ func (b *Broker) describeTopicConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.D
 		rr.ErrorCode, rr.ErrorMessage = kerr.UnknownTopicOrPartition.Code, ptr("topic "+rr.ResourceName+" does not exist")
 		return
 	}
-	for _, s := range topicSettings {
+	describeSettings(q, rr, topicSettings[:], t.settings, kmsg.ConfigSourceDynamicTopicConfig, wanted)
+}
+
+// describeSettings shows settings: those in set come from source, the others are defaults.
+func describeSettings(q *kmsg.DescribeConfigsRequest, rr *kmsg.DescribeConfigsResponseResource, all []setting, set map[string]string, source kmsg.ConfigSource, wanted func(string) bool) {
+	for _, s := range all {
 		if !wanted(s.name) {
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.ConfigType, c.Value = s.name, s.typ, ptr(settingValue(t.settings, s.name))
+		c.Name, c.ConfigType, c.Value = s.name, s.typ, ptr(s.value)
 		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
-		value, set := t.settings[s.name]
-		if set {
-			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
+		value, given := set[s.name]
+		if given {
+			c.Value, c.Source, c.IsDefault = &value, source, false
 		}
 		if q.IncludeSynonyms {
-			if set {
-				c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &value, Source: kmsg.ConfigSourceDynamicTopicConfig})
+			if given {
+				c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &value, Source: source})
 			}
 			c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: ptr(s.value), Source: kmsg.ConfigSourceDefaultConfig})
 		}
@@ -130,6 +137,10 @@ func (r *request) mayConfigs(op kmsg.ACLOperation, typ kmsg.ConfigResourceType, 
 	if typ == kmsg.ConfigResourceTypeTopic {
 		if !r.mayTopic(op, name) {
 			return refuse(kerr.TopicAuthorizationFailed, "the settings of topic %s are not for %s", name, r.principal)
+		}
+	} else if typ == kmsg.ConfigResourceTypeGroupConfig {
+		if !r.mayGroup(op, name) {
+			return refuse(kerr.GroupAuthorizationFailed, "the settings of group %s are not for %s", name, r.principal)
 		}
 	} else if !r.mayCluster(op) {
 		return refuse(kerr.ClusterAuthorizationFailed, "the settings of the cluster are not for %s", r.principal)
@@ -181,6 +192,8 @@ func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name st
 	}
 	switch typ {
 	case kmsg.ConfigResourceTypeTopic:
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return b.alterGroupConfigs(name, alter, replace, validateOnly)
 	case kmsg.ConfigResourceTypeBroker:
 		return refuse(kerr.InvalidRequest, "settings of the broker are given when it is started")
 	default:
@@ -194,15 +207,8 @@ func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name st
 		if replace {
 			clear(t.settings)
 		}
-		seen := map[string]bool{}
-		for _, a := range alter {
-			if seen[a.name] {
-				return refuse(kerr.InvalidRequest, "setting %s appears more than once", a.name)
-			}
-			seen[a.name] = true
-			if no := a.apply(t.settings); no != nil {
-				return no
-			}
+		if no := applyAll(alter, t.settings, topicSettings[:]); no != nil {
+			return no
 		}
 		if err := checkSettings(t.settings); err != nil {
 			return refuse(kerr.InvalidConfig, "%v", err)
@@ -219,17 +225,33 @@ func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name st
 	return b.catalog.update(t.id, edit)
 }
 
-func (a alteration) apply(settings map[string]string) *refusal {
-	s, known := topicSetting(a.name)
-	if !known {
-		return refuse(kerr.InvalidConfig, "unknown topic config name: %s", a.name)
+// applyAll changes settings of a kind.
+func applyAll(alter []alteration, settings map[string]string, kind []setting) *refusal {
+	seen := map[string]bool{}
+	for _, a := range alter {
+		if seen[a.name] {
+			return refuse(kerr.InvalidRequest, "setting %s appears more than once", a.name)
+		}
+		seen[a.name] = true
+		if no := a.apply(settings, kind); no != nil {
+			return no
+		}
 	}
+	return nil
+}
+
+func (a alteration) apply(settings map[string]string, kind []setting) *refusal {
+	i := slices.IndexFunc(kind, func(s setting) bool { return s.name == a.name })
+	if i < 0 {
+		return refuse(kerr.InvalidConfig, "unknown config name: %s", a.name)
+	}
+	s := kind[i]
 	if a.op == kmsg.IncrementalAlterConfigOpDelete {
 		delete(settings, a.name)
 		return nil
 	}
 	if a.value == nil {
-		return refuse(kerr.InvalidConfig, "null value not supported for topic configs: %s", a.name)
+		return refuse(kerr.InvalidConfig, "null value not supported: %s", a.name)
 	}
 	switch a.op {
 	case kmsg.IncrementalAlterConfigOpSet:
@@ -238,7 +260,11 @@ func (a alteration) apply(settings map[string]string) *refusal {
 		if s.typ != kmsg.ConfigTypeList {
 			return refuse(kerr.InvalidConfig, "%s is no list: it cannot be appended to or subtracted from", a.name)
 		}
-		have := splitList(settingValue(settings, a.name))
+		value, given := settings[a.name]
+		if !given {
+			value = s.value
+		}
+		have := splitList(value)
 		for _, v := range splitList(*a.value) {
 			i := slices.Index(have, v)
 			switch {

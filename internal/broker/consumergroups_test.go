@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/rand"
 	"testing"
 	"time"
 
@@ -81,4 +82,44 @@ func TestConsumerGroup(t *testing.T) {
 	l.Group, l.Members = "g", []kmsg.LeaveGroupRequestMember{{MemberID: member}}
 	ask[*kmsg.LeaveGroupResponse](r, 5, l)
 	wantCode(t, "join again", ask[*kmsg.ConsumerGroupHeartbeatResponse](r, 1, join("b")).ErrorCode, nil)
+}
+
+// A group has settings of its own, before it exists and after a restart.
+func TestGroupConfigs(t *testing.T) {
+	fs := vfs.NewMem()
+	b := start(t, onFS(fs))
+	alter := func(b *Broker, op kmsg.IncrementalAlterConfigOp, name, value string) int16 {
+		return ask[*kmsg.IncrementalAlterConfigsResponse](dialRaw(t, b), 1, &kmsg.IncrementalAlterConfigsRequest{Resources: []kmsg.IncrementalAlterConfigsRequestResource{{
+			ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "g", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: name, Op: op, Value: &value}},
+		}}}).Resources[0].ErrorCode
+	}
+	join := func(b *Broker) int32 {
+		r := ask[*kmsg.ConsumerGroupHeartbeatResponse](dialRaw(t, b), 1, &kmsg.ConsumerGroupHeartbeatRequest{Group: "g", MemberID: rand.Text(), RebalanceTimeoutMillis: 1000,
+			SubscribedTopicNames: []string{"t"}, Topics: []kmsg.ConsumerGroupHeartbeatRequestTopic{}})
+		wantCode(t, "a join", r.ErrorCode, nil)
+		return r.HeartbeatIntervalMillis
+	}
+	wantCode(t, "an interval", alter(b, kmsg.IncrementalAlterConfigOpSet, groupHeartbeat, "1500"), nil)
+	wantCode(t, "one above the session", alter(b, kmsg.IncrementalAlterConfigOpSet, groupHeartbeat, "45000"), kerr.InvalidConfig)
+	wantCode(t, "a setting not known", alter(b, kmsg.IncrementalAlterConfigOpSet, "retention.ms", "1"), kerr.InvalidConfig)
+	if ms := join(b); ms != 1500 {
+		t.Errorf("heartbeats every %d ms", ms)
+	}
+	b.Close()
+	b = start(t, onFS(fs))
+	if ms := join(b); ms != 1500 {
+		t.Errorf("after a restart heartbeats every %d ms", ms)
+	}
+	listed := ask[*kmsg.ListConfigResourcesResponse](dialRaw(t, b), 1, &kmsg.ListConfigResourcesRequest{ResourceTypes: []int8{int8(kmsg.ConfigResourceTypeGroupConfig)}})
+	if len(listed.ConfigResources) != 1 || listed.ConfigResources[0].Name != "g" {
+		t.Errorf("listed: %+v", listed.ConfigResources)
+	}
+	described := ask[*kmsg.DescribeConfigsResponse](dialRaw(t, b), 4, &kmsg.DescribeConfigsRequest{Resources: []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "g"}}})
+	if c := described.Resources[0].Configs; len(c) != 2 || *c[0].Value != "1500" || c[0].Source != kmsg.ConfigSourceGroupConfig || *c[1].Value != "45000" {
+		t.Errorf("described: %+v", c)
+	}
+	wantCode(t, "the default again", alter(b, kmsg.IncrementalAlterConfigOpDelete, groupHeartbeat, ""), nil)
+	if ms := join(b); ms != 5000 {
+		t.Errorf("heartbeats every %d ms by default", ms)
+	}
 }

@@ -24,8 +24,11 @@ type groups struct {
 	limits group.Limits
 	modern group.ConsumerLimits
 
-	mu      sync.Mutex
-	entries map[string]*consumers
+	// altering is held by who changes settings until that is durable.
+	altering sync.Mutex
+	mu       sync.Mutex
+	entries  map[string]*consumers
+	settings map[string]map[string]string // by group id; a group's are never changed
 }
 
 // consumers is one group: its members and its offsets.
@@ -47,7 +50,7 @@ type consumers struct {
 }
 
 func newGroups(b *Broker) *groups {
-	return &groups{b: b, entries: map[string]*consumers{}, limits: group.Limits{
+	return &groups{b: b, entries: map[string]*consumers{}, settings: map[string]map[string]string{}, limits: group.Limits{
 		MinSession: b.cfg.MinSessionTimeout, MaxSession: b.cfg.MaxSessionTimeout, InitialDelay: b.cfg.InitialRebalanceDelay,
 	}, modern: group.ConsumerLimits{Session: b.cfg.ConsumerSessionTimeout, Heartbeat: b.cfg.ConsumerHeartbeatInterval}}
 }
@@ -146,7 +149,7 @@ func (c *groups) restorers() map[byte]restorer {
 			return err
 		},
 		kindConsumer: func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
-			g.modern, err = group.RestoreConsumer(k.group, c.modern, now, value)
+			g.modern, err = group.RestoreConsumer(k.group, c.limitsFor(k.group), now, value)
 			return err
 		},
 		kindOffset: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
@@ -168,6 +171,9 @@ func (c *groups) restorers() map[byte]restorer {
 
 // restore takes all stored groups back in.
 func (c *groups) restore(now time.Time) error {
+	if err := c.restoreSettings(); err != nil {
+		return err
+	}
 	restorers := c.restorers()
 	// Committed offsets come before pending ones: what is pending was written later, or the commit would have cleared it.
 	for _, kind := range []byte{kindGroup, kindConsumer, kindOffset, kindPending} {
@@ -268,7 +274,7 @@ func (c *groups) toConsumer(g *consumers, now time.Time) bool {
 		return false
 	}
 	g.classic = group.NewClassic(g.id, c.limits, now)
-	g.modern, g.changed = group.NewConsumer(g.id, c.modern, now), true
+	g.modern, g.changed = group.NewConsumer(g.id, c.limitsFor(g.id), now), true
 	return true
 }
 

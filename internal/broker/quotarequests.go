@@ -136,6 +136,8 @@ func (b *Broker) describeClientQuotas(r *request, q *kmsg.DescribeClientQuotasRe
 	if !r.mayCluster(kmsg.ACLOperationDescribeConfigs) {
 		return fail(kerr.ClusterAuthorizationFailed, "the cluster's quotas are not for "+r.principal)
 	}
+	// Java's client cannot read null here, though the protocol allows it.
+	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{}
 	var dimensions []string
 	for _, c := range q.Components {
 		if c.EntityType != quotaUser && c.EntityType != quotaClient || slices.Contains(dimensions, c.EntityType) {

@@ -487,3 +487,6 @@ func (g *Consumer) Kill() error {
 
 // Empty reports whether the group has no members, and since when.
 func (g *Consumer) Empty() (bool, time.Time) { return len(g.members) == 0, g.since }
+
+// SetLimits changes what members are held to, from their next heartbeat on.
+func (g *Consumer) SetLimits(l ConsumerLimits) { g.limits = l }
