@@ -30,11 +30,11 @@ func newRig(b *testing.B, topic string, recs []flow.In, build func(*stream.Build
 	}
 	topics := map[string]*flow.Topic{}
 	c := task.Config{App: "bench", Sub: top.Subs[0], Stores: map[string]flow.Store{}, Start: map[string]int64{topic: 0},
-		Topics: func(name string) *flow.Topic {
+		Topics: func(name string) (*flow.Topic, error) {
 			if topics[name] == nil {
 				topics[name] = &flow.Topic{Name: name, Partitions: 4}
 			}
-			return topics[name]
+			return topics[name], nil
 		}}
 	db := tier.NewMem()
 	for _, s := range top.Subs[0].Stores {
@@ -42,7 +42,8 @@ func newRig(b *testing.B, topic string, recs []flow.In, build func(*stream.Build
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.Stores[s.Spec.Name], err = s.Spec.New(flow.StoreEnv{Spec: s.Spec, Changelog: c.Topics(s.Topic.Full("bench")), Tier: t})
+		changelog, _ := c.Topics(s.Topic.Full("bench"))
+		c.Stores[s.Spec.Name], err = s.Spec.New(flow.StoreEnv{Spec: s.Spec, Changelog: changelog, Tier: t})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -113,8 +113,12 @@ func (s *KStream[K, V]) ToFunc(f func(Record[K, V]) Topic[K, V]) {
 				return
 			}
 			w.key, w.value, w.tail, w.by = t.key, t.value, t.tail, t.by
-			to := env.Topic(t.name)
-			if to == nil {
+			to, err := env.Lookup(t.name)
+			switch {
+			case err != nil:
+				c.Break(n.ID, err)
+				return
+			case to == nil:
 				c.Fail(n.ID, fmt.Errorf("topic %q: %w", t.name, errNoTopic))
 				return
 			}

@@ -12,6 +12,8 @@ var (
 	ErrAborted = errors.New("the transaction was aborted")
 	// ErrUnknown: no answer; the transaction may or may not have been committed.
 	ErrUnknown = errors.New("the outcome of the transaction is unknown")
+	// ErrMetadata: what is committed along with an offset is more than the broker takes.
+	ErrMetadata = errors.New("the metadata of a committed offset is larger than the broker takes (offset.metadata.max.bytes, 4096 by default); every operator of a sub-topology that closes windows or has timers keeps a number there: raise the broker's setting, or put a repartition topic between the operators, which makes two sub-topologies of one")
 	// ErrTooLarge: a record exceeds what the broker accepts.
 	ErrTooLarge = errors.New("record too large for the topic")
 	// ErrMissingTopic: the topic does not exist.

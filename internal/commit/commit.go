@@ -155,5 +155,6 @@ func backoff(n int) int64 {
 
 // fatal reports whether trying again cannot help.
 func fatal(err error) bool {
-	return errors.Is(err, cluster.ErrTooLarge) || errors.Is(err, cluster.ErrUnauthorized) || errors.Is(err, cluster.ErrMissingTopic)
+	return errors.Is(err, cluster.ErrTooLarge) || errors.Is(err, cluster.ErrUnauthorized) || errors.Is(err, cluster.ErrMissingTopic) ||
+		errors.Is(err, cluster.ErrMetadata)
 }

@@ -148,6 +148,12 @@ func (m *Machine) Retract(why error) {
 	m.advance()
 }
 
+// Again takes back what is not committed, to try the same once more: what failed may pass by itself.
+func (m *Machine) Again(why error) {
+	m.spoil(why)
+	m.advance()
+}
+
 // Reject says that an epoch cannot be committed because of the application: sealing failed, or a user function did and the
 // policy is to take back what is open. What is uncommitted is undone, then the worker fails with err.
 func (m *Machine) Reject(err error) {

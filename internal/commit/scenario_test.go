@@ -21,6 +21,7 @@ var refusals = map[string]error{
 	"unknown":      cluster.ErrUnknown,
 	"too-large":    cluster.ErrTooLarge,
 	"unauthorized": cluster.ErrUnauthorized,
+	"metadata":     cluster.ErrMetadata,
 	"network":      errors.New("connection reset"),
 }
 

@@ -4,6 +4,8 @@
 // Nothing above it knows a queue, a transaction or a client; nothing below it knows K and V. It computes nothing itself.
 package flow
 
+import "errors"
+
 // Header is one record header. A nil Value is Kafka's null.
 type Header struct {
 	Key   string
@@ -61,6 +63,9 @@ func (c *Ctx) Fail(node int, err error) {
 	}
 }
 
+// ErrLater is a failure of the cluster that may pass: what was computed since the last commit is taken back and computed again.
+var ErrLater = errors.New("it will be tried again")
+
 // Break is Fail for what is not the record's fault, such as a store that cannot be read: no policy may pass over it.
 func (c *Ctx) Break(node int, err error) {
 	if c.Err == nil {
@@ -88,8 +93,10 @@ type Flusher interface{ Flush(c *Ctx) }
 type Env interface {
 	// Store is the task's store of that name, or the shared one of a global table.
 	Store(name string) Store
-	// Topic resolves a topic that the task writes to: its real name and number of partitions.
+	// Topic resolves a topic of the topology that the task writes to: its real name and number of partitions.
 	Topic(name string) *Topic
+	// Lookup resolves a topic that a record has chosen; nil: there is none. An error is the cluster's, not the record's.
+	Lookup(name string) (*Topic, error)
 	// Partition is the task's.
 	Partition() int32
 	// Every asks for a punctuator. In stream time the first call comes with the first record; in wall-clock time

@@ -33,6 +33,11 @@ func (e *env) Store(name string) flow.Store {
 func (e *env) Partition() int32 { return e.t.config.Partition }
 
 func (e *env) Topic(name string) *flow.Topic {
+	topic, _ := e.Lookup(name)
+	return topic
+}
+
+func (e *env) Lookup(name string) (*flow.Topic, error) {
 	t := e.t
 	topic, ok := t.topics[name]
 	if !ok {
@@ -40,11 +45,15 @@ func (e *env) Topic(name string) *flow.Topic {
 		if !internal {
 			full = name
 		}
-		if topic = t.config.Topics(full); topic != nil {
+		var err error
+		if topic, err = t.config.Topics(full); err != nil {
+			return nil, err
+		}
+		if topic != nil {
 			t.topics[name] = topic
 		}
 	}
-	return topic
+	return topic, nil
 }
 
 func (e *env) Cell(name string, keep bool) *int64 {

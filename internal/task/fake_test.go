@@ -102,7 +102,7 @@ func (f *fake) start(change func(*task.Config), sources ...string) *task.Task {
 		f.store = newCounts()
 	}
 	c := task.Config{App: "app", Sub: f.build(sources...).Subs[0], Stores: map[string]flow.Store{"counts": f.store},
-		Topics: func(name string) *flow.Topic { return &flow.Topic{Name: name, Partitions: 1} },
+		Topics: func(name string) (*flow.Topic, error) { return &flow.Topic{Name: name, Partitions: 1}, nil },
 		Start:  map[string]int64{"a": 0, "b": 0}}
 	if change != nil {
 		change(&c)

@@ -217,6 +217,7 @@ func (t *Task) time(q *queue) bool {
 		}
 		t.stats.Dropped[Drop{q.node.Label(), "negative-timestamp"}]++
 		t.dirty = true
+		t.passed++
 		q.pop()
 	}
 	return false

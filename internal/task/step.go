@@ -7,7 +7,8 @@ import (
 )
 
 // Step runs at most most records, lowest time first: a run of one partition until its head is later than another's.
-// It stops early when an operator asks for a commit. now is the wall clock in ms. It returns how many records it took up.
+// It stops early when an operator asks for a commit. now is the wall clock in ms. It returns how many records it took up or
+// passed over.
 //
 // An error is an *Error. If its Undo is set, a store had been written before the record failed and the policy said to skip
 // it: after Undo of the current epoch and a seek to the offsets that returns, the task will leave that record out when
@@ -18,6 +19,7 @@ func (t *Task) Step(now int64, most int) (n int, err error) {
 	}
 	c := &t.ctx
 	c.Now = now
+	t.passed = 0
 	if t.wallNext <= now {
 		if err := t.punctuate(false, now); err != nil {
 			return 0, t.breakdown(err)
@@ -54,7 +56,7 @@ func (t *Task) Step(now int64, most int) (n int, err error) {
 		}
 	}
 	t.stats.Records += int64(n)
-	return n, nil
+	return n + t.passed, nil
 }
 
 // begin sets the context to a record.

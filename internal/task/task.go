@@ -32,8 +32,8 @@ type Config struct {
 	Globals map[string]flow.Store
 	// Sources are the source topics that have this partition; nil: all of the sub-topology's.
 	Sources []string
-	// Topics resolves a topic that is written, by its full name; nil: no such topic.
-	Topics func(name string) *flow.Topic
+	// Topics resolves a topic that is written, by its full name; nil: no such topic. An error wraps flow.ErrLater.
+	Topics func(name string) (*flow.Topic, error)
 	// Policy decides what becomes of a record that fails; nil: the task fails.
 	Policy Policy
 	// MaxIdle is how long, in ms, to wait for a source that is empty though the broker has no more; max.task.idle.ms.
@@ -72,6 +72,7 @@ type Task struct {
 	sequence int64  // of the last sealed epoch
 	starts   []snapshot
 	dirty    bool
+	passed   int  // records that were passed over in this step because of their time
 	asked    bool // a commit was requested
 	broken   error
 	doing    string  // for errors

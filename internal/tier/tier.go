@@ -65,7 +65,8 @@ type Store interface {
 type Expect struct {
 	TopicID  [16]byte // zero: not known
 	LogStart int64    // the first offset still there
-	LogEnd   int64    // the offset after the last one; 0: not known
+	LogEnd   int64    // the offset after the last one
+	Asked    bool     // LogEnd is known; without, nothing is said of it
 	Now      int64    // wall clock, ms
 	// DeleteRetention is the topic's delete.retention.ms: tombstones are there for so long. A store that has missed more
 	// than this would bring deleted keys back to life. 0: not known.
@@ -89,7 +90,7 @@ func (e Expect) stale(f found) string {
 		return fmt.Sprintf("the changelog is another topic of the same name (topic id %x, the store was written from %x)", e.TopicID, f.topicID)
 	case f.position < e.LogStart:
 		return fmt.Sprintf("the changelog starts at offset %d, the store ends at %d", e.LogStart, f.position)
-	case e.LogEnd > 0 && f.position > e.LogEnd:
+	case e.Asked && f.position > e.LogEnd:
 		return fmt.Sprintf("the changelog ends at offset %d, the store is at %d: records of it were lost", e.LogEnd, f.position)
 	case e.DeleteRetention > 0 && f.savedAt > 0 && e.Now-f.savedAt > e.DeleteRetention:
 		return fmt.Sprintf("the store was at the end of its changelog %d ms ago, the changelog keeps tombstones for %d ms (delete.retention.ms)", e.Now-f.savedAt, e.DeleteRetention)

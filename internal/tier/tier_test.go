@@ -197,7 +197,7 @@ func TestBothKindsAgree(t *testing.T) {
 
 func TestStale(t *testing.T) {
 	id, other := [16]byte{1}, [16]byte{2}
-	base := Expect{TopicID: id, LogStart: 10, LogEnd: 100, Now: 1_000_000, DeleteRetention: 5000}
+	base := Expect{TopicID: id, LogStart: 10, LogEnd: 100, Asked: true, Now: 1_000_000, DeleteRetention: 5000}
 	f := found{position: 50, topicID: id, savedAt: 999_000}
 	for _, c := range []struct {
 		name   string
@@ -210,6 +210,8 @@ func TestStale(t *testing.T) {
 		{"topic id", func(e *Expect, _ *found) { e.TopicID = other }, "another topic of the same name"},
 		{"log start", func(e *Expect, _ *found) { e.LogStart = 51 }, "starts at offset 51, the store ends at 50"},
 		{"log start, just", func(e *Expect, _ *found) { e.LogStart = 50 }, ""},
+		{"emptied log", func(e *Expect, _ *found) { e.LogStart, e.LogEnd = 0, 0 }, "ends at offset 0, the store is at 50"},
+		{"end not asked for", func(e *Expect, _ *found) { e.LogEnd, e.Asked = 0, false }, ""},
 		{"log end", func(e *Expect, _ *found) { e.LogEnd = 49 }, "ends at offset 49, the store is at 50"},
 		{"tombstones", func(_ *Expect, f *found) { f.savedAt = 994_999 }, "delete.retention.ms"},
 		{"tombstones, just", func(_ *Expect, f *found) { f.savedAt = 995_000 }, ""},
@@ -477,7 +479,7 @@ func TestAge(t *testing.T) {
 	mem := NewMem()
 	for name, db := range map[string]func() DB{"disk": func() DB { return open(t, fs) }, "memory": func() DB { mem = mem.Crash(); return mem }} {
 		t.Run(name, func(t *testing.T) {
-			at := func(now int64) Expect { return Expect{LogEnd: 100, DeleteRetention: 1000, Now: now} }
+			at := func(now int64) Expect { return Expect{LogEnd: 100, Asked: true, DeleteRetention: 1000, Now: now} }
 			end := func(d DB, now int64) {
 				t.Helper()
 				if err := errors.Join(d.Flush(now), d.Close()); err != nil {

@@ -64,7 +64,7 @@ func (w *worker) seal() {
 	for _, h := range w.hosted {
 		e, err := w.sealTask(h, now)
 		if err != nil {
-			w.m.Reject(err)
+			w.failedStep(h, err)
 			return
 		}
 		if !e.Dirty {

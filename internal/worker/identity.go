@@ -40,6 +40,8 @@ type Identity struct {
 	Producers int `json:"producers"`
 	// Topics are the source topics as last seen.
 	Topics map[string]SeenTopic `json:"topics,omitempty"`
+	// Changelogs are the changelog topics as last seen.
+	Changelogs map[string]SeenTopic `json:"changelogs,omitempty"`
 
 	fs   vfs.FS
 	dir  string
@@ -58,6 +60,9 @@ func OpenIdentity(fs vfs.FS, dir, app string) (*Identity, error) {
 		return nil, fmt.Errorf("making the state directory %s: %w", dir, err)
 	}
 	lock, err := fs.Lock(fs.PathJoin(dir, "lock"))
+	if _, ok := errors.AsType[*os.PathError](err); ok { // there is no lock to be held by anybody
+		return nil, fmt.Errorf("locking the state directory %s: %w", dir, err)
+	}
 	if err != nil {
 		return nil, inUse(fs, dir, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -134,6 +135,11 @@ func (k *keeper) run(ctx context.Context) {
 // trouble: restoring does not go on. Trying again does no harm, a Follower continues where it was; but not after a store
 // has refused a record, or what it made of the rest would become durable.
 func (k *keeper) trouble(ctx context.Context, err error) {
+	if errors.Is(err, cluster.ErrOutOfRange) && !errors.Is(err, restore.ErrApply) {
+		k.n.log.Warn("a changelog lost records while it was read; tasks that were being restored are opened anew", "error", err)
+		k.reopen()
+		err = errReopened
+	}
 	if !transient(err) || errors.Is(err, restore.ErrApply) {
 		k.fail(fmt.Errorf("restoring: %w", err))
 		return
@@ -142,6 +148,18 @@ func (k *keeper) trouble(ctx context.Context, err error) {
 		k.n.log.Warn("restoring fails, trying again", "error", err, "times", k.retries)
 	}
 	sleep(ctx, min(time.Duration(k.retries)*20*time.Millisecond, time.Second))
+}
+
+var errReopened = errors.New("tasks are opened anew")
+
+// reopen begins again with all tasks that are being restored: a store that is behind the start of its changelog by now
+// is rebuilt.
+func (k *keeper) reopen() {
+	slots := slices.SortedFunc(maps.Keys(k.opening), func(a, b *slot) int { return compareIDs(a.id, b.id) })
+	for _, s := range slots {
+		k.let(s)
+	}
+	k.asked = append(k.asked, slots...)
 }
 
 // fail stops the node, and the keeper but for what it has to close.
@@ -188,7 +206,16 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 		changelogs = append(changelogs, n.changelogs(s.id)...)
 	}
 	if n.cfg.Transactional {
-		if err := k.clear(ctx, changelogs); err != nil {
+		// It may have to wait for a transaction; what is asked of the keeper meanwhile comes first, or the group would wait too.
+		wait, cancel := k.box.waiting(ctx)
+		err := k.clear(wait, changelogs)
+		interrupted := wait.Err() != nil
+		cancel()
+		if err != nil && interrupted {
+			k.asked = append(k.asked, slots...)
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("ending the transactions of dead owners: %w", err)
 		}
 	}
@@ -302,9 +329,9 @@ func (k *keeper) stores(o *opening, starts, ends map[cluster.TP]int64) error {
 		if s.Topic != nil {
 			st.changelog = cluster.TP{Topic: s.Topic.Full(n.cfg.App), Partition: h.slot.id.Partition}
 			st.end = ends[st.changelog]
-			env.Changelog = n.topics.flow(st.changelog.Topic)
+			env.Changelog = n.topics.known(st.changelog.Topic)
 			info, _ := n.topics.info(st.changelog.Topic)
-			expect.TopicID, expect.LogStart, expect.LogEnd = info.ID, starts[st.changelog], st.end
+			expect.TopicID, expect.LogStart, expect.LogEnd, expect.Asked = info.ID, starts[st.changelog], st.end, true
 			expect.DeleteRetention = deleteRetention(info)
 		}
 		var err error
@@ -541,7 +568,8 @@ func (n *Node) openGlobal(g *topology.Global, starts, ends map[cluster.TP]int64)
 	expect := tier.Expect{Now: n.millis()}
 	if positioned {
 		tp := cluster.TP{Topic: g.Topic.Name}
-		expect.TopicID, expect.LogStart, expect.LogEnd, expect.DeleteRetention = info.ID, starts[tp], ends[tp], deleteRetention(info)
+		expect.TopicID, expect.DeleteRetention = info.ID, deleteRetention(info)
+		expect.LogStart, expect.LogEnd, expect.Asked = starts[tp], ends[tp], true
 	}
 	t, err := db.Store(spec.Name, expect)
 	if err != nil {

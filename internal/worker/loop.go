@@ -145,7 +145,7 @@ func (w *worker) step(now int64) (worked bool) {
 			continue
 		}
 		n, err := w.stepTask(h, now)
-		if n == w.turn {
+		if n >= w.turn {
 			at := w.n.millis()
 			w.adapt(at - now)
 			now = at
@@ -193,6 +193,10 @@ func (w *worker) stepTask(h *hosted, now int64) (int, error) {
 // failedStep: a record failed. Either it is left out, and what it changed is taken back together with the rest of the
 // epoch; or the application stops, with everything before the epoch committed.
 func (w *worker) failedStep(h *hosted, err error) {
+	if errors.Is(err, flow.ErrLater) {
+		w.m.Again(err)
+		return
+	}
 	if e, ok := errors.AsType[*task.Error](err); ok && e.Undo {
 		w.n.log.Warn("record is left out; it had changed state, so the epoch is computed again", "error", err)
 		w.m.Retract(err)

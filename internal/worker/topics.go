@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/commit"
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/topology"
 )
@@ -22,6 +24,8 @@ type topics struct {
 	mu    sync.Mutex
 	infos map[string]cluster.TopicInfo
 	flows map[string]*flow.Topic
+
+	internal []string // names of the application's own topics; set before anybody else runs
 }
 
 func newTopics(n *Node) *topics {
@@ -158,6 +162,13 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 	if err != nil {
 		return err
 	}
+	for _, p := range plans {
+		if p.Kind == topology.Changelog {
+			if err := t.forgotten(ctx, p, infos); err != nil {
+				return err
+			}
+		}
+	}
 	var specs []cluster.TopicSpec
 	for _, p := range plans {
 		if _, ok := infos[p.Name]; ok {
@@ -188,7 +199,65 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 		}
 	}
 	t.learn(infos)
+	changelogs := map[string]SeenTopic{}
+	for _, p := range plans {
+		t.internal = append(t.internal, p.Name)
+		if p.Kind == topology.Changelog {
+			changelogs[p.Name] = seen(infos[p.Name])
+		}
+	}
+	if id := t.n.cfg.Identity; !maps.Equal(changelogs, id.Changelogs) {
+		id.Changelogs = changelogs
+		return id.save()
+	}
 	return nil
+}
+
+// forgotten fails if a changelog that was there before is gone, or another, while the application's positions stand: what
+// was counted up to them would be lost without a word. Offsets that somebody else has committed, as a reset does, say
+// that it is to begin anew.
+func (t *topics) forgotten(ctx context.Context, p topology.TopicPlan, infos map[string]cluster.TopicInfo) error {
+	id := t.n.cfg.Identity
+	was, known := id.Changelogs[p.Name]
+	info, there := infos[p.Name]
+	if !known || there && (was.ID == "" || was.ID == seen(info).ID) {
+		return nil
+	}
+	_, sub := t.n.cfg.Topology.Store(p.Store)
+	if sub == nil {
+		return nil
+	}
+	var tps []cluster.TP
+	for _, s := range sub.Sources {
+		for partition := range p.Partitions {
+			tps = append(tps, cluster.TP{Topic: s.Full(t.n.cfg.App), Partition: partition})
+		}
+	}
+	committed, err := t.n.admin.Committed(ctx, t.n.cfg.App, tps...)
+	if err != nil {
+		return fmt.Errorf("reading the committed positions: %w", err)
+	}
+	for _, o := range committed { //lint:ordered any of them will do
+		if s, err := commit.ReadSequence(o.Metadata); err != nil || s.Number == 0 {
+			continue
+		}
+		what := "has been deleted"
+		if there {
+			what = "has been deleted and created again"
+		}
+		return fmt.Errorf("%w: changelog topic %q %s: what store %q held up to the committed positions of group %s is lost; bring the topic back, or begin anew: stop the application and let it read from the start again (kafka-consumer-groups --bootstrap-server HOST:PORT --group %s --all-topics --reset-offsets --to-earliest --execute); to go on with an empty store, delete the file %s",
+			ErrTopics, p.Name, what, p.Store, t.n.cfg.App, t.n.cfg.App, id.path("identity"))
+	}
+	return nil
+}
+
+// seen is what is remembered of a topic.
+func seen(info cluster.TopicInfo) SeenTopic {
+	s := SeenTopic{Partitions: info.Partitions}
+	if info.ID != [16]byte{} {
+		s.ID = hex.EncodeToString(info.ID[:])
+	}
+	return s
 }
 
 // settings are what an internal topic is created with: what the store's handle says comes before the application's
@@ -225,14 +294,11 @@ func (t *topics) compare(read map[*topology.Topic]bool) error {
 			continue
 		}
 		info := t.infos[topic.Name]
-		seen := SeenTopic{Partitions: info.Partitions}
-		if info.ID != [16]byte{} {
-			seen.ID = hex.EncodeToString(info.ID[:])
-		}
-		if err := changed(topic.Name, id.Topics[topic.Name], seen); err != nil {
+		is := seen(info)
+		if err := changed(topic.Name, id.Topics[topic.Name], is); err != nil {
 			return err
 		}
-		now[topic.Name] = seen
+		now[topic.Name] = is
 	}
 	if maps.Equal(now, id.Topics) {
 		return nil
@@ -256,7 +322,7 @@ func changed(name string, was, is SeenTopic) error {
 	return nil
 }
 
-// watch looks at the source topics again.
+// watch looks at the source topics, and at the application's own, again.
 func (t *topics) watch(ctx context.Context) error {
 	id := t.n.cfg.Identity
 	infos, err := t.describe(ctx, slices.Sorted(maps.Keys(id.Topics)))
@@ -268,12 +334,17 @@ func (t *topics) watch(ctx context.Context) error {
 		if !ok {
 			return fmt.Errorf("%w: source topic %q has been deleted: %w", ErrTopics, name, cluster.ErrMissingTopic)
 		}
-		is := SeenTopic{Partitions: info.Partitions}
-		if info.ID != [16]byte{} {
-			is.ID = hex.EncodeToString(info.ID[:])
-		}
-		if err := changed(name, id.Topics[name], is); err != nil {
+		if err := changed(name, id.Topics[name], seen(info)); err != nil {
 			return err
+		}
+	}
+	if infos, err = t.describe(ctx, t.internal); err != nil {
+		return err
+	}
+	for _, name := range t.internal {
+		was, _ := t.info(name)
+		if info, ok := infos[name]; !ok || seen(info).ID != seen(was).ID {
+			return fmt.Errorf("%w: internal topic %q has been deleted while the application runs: %w", ErrTopics, name, cluster.ErrMissingTopic)
 		}
 	}
 	return nil
@@ -287,34 +358,55 @@ func (t *topics) info(name string) (cluster.TopicInfo, bool) {
 	return info, ok
 }
 
+// known is a topic of the topology.
+func (t *topics) known(name string) *flow.Topic {
+	info, _ := t.info(name)
+	return t.resolved(name, info)
+}
+
+// lookTime bounds how long a task waits for the cluster to say what it knows of a topic.
+const lookTime = 2 * time.Second
+
 // flow resolves a topic that a task writes to, asking the cluster if it has not been seen: a sink may choose per record.
-func (t *topics) flow(name string) *flow.Topic {
+// nil: there is none. That the cluster does not answer is no fault of the record, so it is tried again.
+func (t *topics) flow(name string) (*flow.Topic, error) {
 	t.mu.Lock()
 	f, info := t.flows[name], t.infos[name]
 	t.mu.Unlock()
 	if f != nil {
-		return f
+		return f, nil
 	}
 	if info.Partitions == 0 {
-		infos, err := t.describe(t.n.work, []string{name})
+		if topology.CheckName(name) != nil {
+			return nil, nil
+		}
+		ctx, cancel := context.WithTimeout(t.n.work, lookTime)
+		defer cancel()
+		infos, err := t.describe(ctx, []string{name})
 		if _, ok := infos[name]; err == nil && !ok && t.n.cfg.Bundled {
-			if err = t.createExternal(t.n.work, []*topology.Topic{{Name: name, Kind: topology.External}}); err == nil {
-				infos, err = t.describe(t.n.work, []string{name})
+			if err = t.createExternal(ctx, []*topology.Topic{{Name: name, Kind: topology.External}}); err == nil {
+				infos, err = t.describe(ctx, []string{name})
 			}
 		}
-		if err != nil {
-			t.n.log.Error("a topic that is written to cannot be looked up", "topic", name, "error", err)
-			return nil
+		switch {
+		case err != nil && transient(err):
+			return nil, fmt.Errorf("topic %q, which is written to, cannot be looked up: %w: %w", name, flow.ErrLater, err)
+		case err != nil:
+			return nil, fmt.Errorf("topic %q, which is written to, cannot be looked up: %w", name, err)
 		}
 		t.learn(infos)
-		info = infos[name]
+		if info = infos[name]; info.Partitions == 0 {
+			return nil, nil
+		}
 	}
-	if info.Partitions == 0 {
-		return nil
-	}
+	return t.resolved(name, info), nil
+}
+
+func (t *topics) resolved(name string, info cluster.TopicInfo) *flow.Topic {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f = t.flows[name]; f == nil {
+	f := t.flows[name]
+	if f == nil {
 		f = &flow.Topic{Name: name, Partitions: info.Partitions}
 		t.flows[name] = f
 	}

@@ -183,15 +183,52 @@ func TestRestoreAfterACrash(t *testing.T) {
 	if p.happened(worker.RestoreEnded) != 2 {
 		t.Errorf("%d stores were restored", p.happened(worker.RestoreEnded))
 	}
-	// The changelog is made anew: what is on disk is that of another topic.
+}
+
+// TestAChangelogThatWasDeleted: state is not forgotten without a word while the positions up to which it counted stand.
+func TestAChangelogThatWasDeleted(t *testing.T) {
+	log, d := mem.New(), newDisk()
+	create(t, log, 2, "words", "totals")
+	topo := build(t, count)
+	p := run(t, log, d, topo, nil)
+	records, want := words(0, 200, 20)
+	write(t, log, "words", 2, records...)
+	eventually(t, "all are counted", func() bool { return maps.Equal(totals(t, log), want) })
 	if err := p.end(); err != nil {
 		t.Fatal(err)
 	}
 	log.Delete("app-counts-changelog")
+	err := run(t, log, d, topo, nil).wait()
+	if !errors.Is(err, worker.ErrTopics) || !strings.Contains(err.Error(), `"app-counts-changelog" has been deleted`) || !strings.Contains(err.Error(), "--to-earliest") {
+		t.Fatalf("got %v", err)
+	}
+	create(t, log, 2, "app-counts-changelog")
+	if err = run(t, log, d, topo, nil).wait(); !errors.Is(err, worker.ErrTopics) || !strings.Contains(err.Error(), "created again") {
+		t.Fatalf("made anew: %v", err)
+	}
+	// Somebody else's offsets mean a new beginning; what is on disk is that of another topic.
+	offsets := map[cluster.TP]cluster.Offset{}
+	for i := range int32(2) {
+		offsets[cluster.TP{Topic: "words", Partition: i}] = cluster.Offset{}
+		offsets[cluster.TP{Topic: "app-again-repartition", Partition: i}] = cluster.Offset{}
+	}
+	commit(t, log, offsets)
 	p = run(t, log, d, topo, nil)
 	eventually(t, "tasks run", func() bool { return len(p.Status()) == 4 })
 	if p.happened(worker.StoreRebuilt) != 2 {
 		t.Errorf("%d stores were rebuilt", p.happened(worker.StoreRebuilt))
+	}
+}
+
+// TestAnInternalTopicGoesMeanwhile: the application notices that somebody deletes a topic of its own.
+func TestAnInternalTopicGoesMeanwhile(t *testing.T) {
+	log := mem.New()
+	create(t, log, 1, "words", "totals")
+	p := run(t, log, newDisk(), build(t, count), func(c *worker.Config) { c.WatchInterval = 5 * time.Millisecond })
+	eventually(t, "the tasks run", func() bool { return len(p.Status()) == 2 })
+	log.Delete("app-counts-changelog")
+	if err := p.wait(); !errors.Is(err, worker.ErrTopics) || !strings.Contains(err.Error(), `"app-counts-changelog" has been deleted`) {
+		t.Errorf("got %v", err)
 	}
 }
 

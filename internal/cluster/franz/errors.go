@@ -22,6 +22,8 @@ func meaning(err error) error {
 		case kerr.TransactionAbortable.Code, kerr.OperationNotAttempted.Code, kerr.InvalidTxnState.Code,
 			kerr.UnknownProducerID.Code, kerr.OutOfOrderSequenceNumber.Code, kerr.InvalidProducerIDMapping.Code:
 			return cluster.ErrAborted
+		case kerr.OffsetMetadataTooLarge.Code:
+			return cluster.ErrMetadata
 		case kerr.MessageTooLarge.Code, kerr.RecordListTooLarge.Code:
 			return cluster.ErrTooLarge
 		case kerr.UnknownTopicOrPartition.Code:
