@@ -15,6 +15,7 @@ var (
 	Balances = state.NewKeyValue("balances", serde.String, serde.Int64).
 			Changelog(map[string]string{"min.cleanable.dirty.ratio": "0.1"})
 	Sessions = state.NewKeyValue("sessions", serde.String, serde.String).TTL(24 * time.Hour)
+	Prices   = state.NewVersioned("prices", serde.String, serde.Int64, 7*24*time.Hour)
 	Hours    = state.NewWindow("hours", serde.String, serde.Int64).Retention(400 * 24 * time.Hour).Size(time.Hour)
 )
 
@@ -66,6 +67,24 @@ func ExampleWindowStore() {
 	// Output:
 	// 09:00 10:00 12
 	// 10:00 11:00 7
+}
+
+func ExampleVersionedStore() {
+	prices := Prices.Open(state.NewTask())
+	day := time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC)
+	prices.Put("tea", 300, day)
+	prices.Put("tea", 400, day.Add(12*time.Hour))
+	to, kept := prices.Put("tea", 350, day.Add(6*time.Hour)) // comes late
+	fmt.Println("until", to.Format("15:04"), kept)
+	for _, hour := range []time.Duration{1, 7, 13} {
+		cents, from, _ := prices.GetAsOf("tea", day.Add(hour*time.Hour))
+		fmt.Println(cents, "since", from.Format("15:04"))
+	}
+	// Output:
+	// until 12:00 true
+	// 300 since 00:00
+	// 350 since 06:00
+	// 400 since 12:00
 }
 
 func TestHandlesKnowWhereTheyWereMade(t *testing.T) {

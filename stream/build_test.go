@@ -46,6 +46,18 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			b.Stream(text).SelectKey(same).JoinTable(b.Table(rows, row), both).To(out)
 			return ""
 		}, topology.ErrNotPartitioned, "joinTable needs"},
+		{"waiting for a table that has no versions", func(b *stream.Builder) string {
+			b.Stream(text).JoinTable(b.Table(rows, row), both, waiting).To(out)
+			return ""
+		}, topology.ErrStore, "that is not versioned"},
+		{"waiting longer than history goes back", func(b *stream.Builder) string {
+			b.Stream(text).JoinTable(b.Table(rows, history), both, waiting.Grace(101*ms)).To(out)
+			return ""
+		}, topology.ErrStore, `records wait in "waiting" for 101ms, but the history of store "history" goes back by 100ms only`},
+		{"a history of less than nothing", func(b *stream.Builder) string {
+			b.Table(rows, state.NewVersioned("history", serde.String, serde.String, -ms))
+			return ""
+		}, topology.ErrStore, "must not be negative"},
 		{"before toTable", func(b *stream.Builder) string {
 			b.Stream(text).SelectKey(same).ToTable(row)
 			return ""

@@ -30,6 +30,9 @@ var (
 	exOrderKV  = state.NewKeyValue("order", serde.String, serde.JSON[exOrder]())
 	exByUser   = stream.NewForeignKey("orders-by-user", serde.String, serde.JSON[exOrder](), serde.String, serde.String)
 	exShipping = stream.NewTopic("shipping", serde.String, serde.String)
+	exPrices   = stream.NewTopic("prices", serde.String, serde.Int64)
+	exPriceLog = state.NewVersioned("price", serde.String, serde.Int64, 24*time.Hour)
+	exUnpriced = state.NewBuffer("unpriced", serde.String, serde.String).Grace(5 * time.Minute)
 	exGreeting = stream.NewTopic("greetings", serde.String, serde.String)
 )
 
@@ -122,6 +125,34 @@ func ExampleKStream_LeftJoinTable() {
 	// Output:
 	// a stranger looks at /
 	// Ann looks at /help
+}
+
+// A price may come a little later than a sale that it is for. The sale waits for it, and finds the price of its time, not
+// the one that came since.
+func ExampleKStream_JoinTable_versioned() {
+	charge := func(b *stream.Builder) {
+		prices := b.Table(exPrices, exPriceLog)
+		b.Stream(exClicks).
+			JoinTable(prices, func(who string, cents int64) string { return fmt.Sprintf("%s pays %d", who, cents) }, exUnpriced).
+			To(exGreeting)
+	}
+	example(func(tb testing.TB) {
+		d := streamtest.New(tb, charge)
+		prices, sales := streamtest.In(d, exPrices), streamtest.In(d, exClicks)
+		noon := time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
+		prices.Send("tea", 300, noon.Add(-time.Hour))
+		sales.Send("tea", "Ann", noon.Add(time.Minute))
+		prices.Send("tea", 400, noon.Add(2*time.Minute))
+		prices.Send("tea", 350, noon) // late
+		sales.Send("tea", "Bob", noon.Add(10*time.Minute))
+		sales.Send("tea", "Eve", noon.Add(20*time.Minute))
+		for _, r := range streamtest.Out(d, exGreeting).All() {
+			fmt.Println(r.Value, r.Time.Format("15:04"))
+		}
+	})
+	// Output:
+	// Ann pays 350 12:01
+	// Bob pays 400 12:10
 }
 
 func ExampleKTable_LeftJoinForeign() {

@@ -40,7 +40,7 @@ func (b *Builder) buffer[K, V, TK, TV any](n *topology.Node, t rows[TK, TV], wai
 // and then joins them in the order of their times. A record that is later than that is joined at once.
 func waiting[K, V any](env flow.Env, node int, s *topology.Store, join fn[K, V]) fn[K, V] {
 	store, grace := env.Store(s.Spec.Name).(*table.Waiting[K, V]), s.Spec.Grace
-	seen, n := env.Cell(s.Spec.Name, true), env.Cell(s.Spec.Name+".records", false)
+	seen, n := env.Cell(s.Spec.Name, true), env.Cell(s.Spec.Name+".records", true)
 	released := int64(0) // up to here nobody waits
 	return func(c *flow.Ctx, k K, v V) {
 		if c.Null || c.KeyNull || c.Time < *seen-grace {

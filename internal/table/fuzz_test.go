@@ -2,12 +2,67 @@ package table
 
 import (
 	"encoding/binary"
+	"reflect"
 	"testing"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/tier"
 	"github.com/moldau/moldau/serde"
 )
+
+// FuzzWaiter: what a buffer of Kafka Streams may hold is read as it was written, and anything else is refused.
+func FuzzWaiter(f *testing.F) {
+	s := waiterSerde[[]byte]{serde.Bytes}
+	for _, r := range []Waiter[[]byte]{{Value: []byte("v")},
+		{Time: 1, Offset: 2, Topic: "t", Partition: 3, Headers: []flow.Header{{Key: "h", Value: []byte("1")}, {Key: "n"}}, Value: []byte{}}} {
+		b, err := s.Encode(nil, r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(b[:len(b)-1])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := s.Decode(b)
+		if err != nil {
+			return
+		}
+		again, err := s.Encode(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := s.Decode(again); err != nil || !reflect.DeepEqual(back, r) {
+			t.Fatalf("%+v became %+v, %v", r, back, err)
+		}
+	})
+}
+
+// FuzzRestoreVersions: whatever stands on a changelog is restored or refused, and what was restored is found.
+func FuzzRestoreVersions(f *testing.F) {
+	f.Add([]byte("k"), []byte("v"), int64(1000), []byte("k"), []byte{}, int64(2000))
+	f.Add([]byte{}, []byte("v"), int64(0), []byte{0, 0, 0}, []byte("v"), int64(-1))
+	f.Fuzz(func(t *testing.T, k1, v1 []byte, at1 int64, k2, v2 []byte, at2 int64) {
+		s, err := NewVersions(flow.StoreEnv{Spec: &flow.StoreSpec{Name: "v", Retention: 1000}, Changelog: benchTopic, Tier: memTier(t, tier.NewMem())}, serde.Bytes, serde.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := int64(-1)
+		for i, r := range []flow.In{{Key: k1, Value: v1, Time: at1}, {Key: k2, Value: v2, Time: at2}} {
+			err := s.Restore([]flow.In{r}, int64(i+1))
+			if bad := r.Time < 0 && (r.Time >= seen-1000); (err != nil) != bad {
+				t.Fatalf("restoring %q at %d: %v", r.Key, r.Time, err)
+			} else if err != nil {
+				return
+			}
+			kept := r.Time >= seen-1000
+			seen = max(seen, r.Time)
+			v, from, ok, err := s.AsOf(r.Key, r.Time)
+			if err != nil || kept && (!ok || from != r.Time || string(v) != string(r.Value)) {
+				t.Fatalf("%q at %d (stream time %d): %q@%d %v %v, want %q", r.Key, r.Time, seen, v, from, ok, err, r.Value)
+			}
+		}
+	})
+}
 
 // FuzzRestoreWindows: whatever stands on a changelog is restored or refused, and what was restored is found.
 func FuzzRestoreWindows(f *testing.F) {

@@ -55,7 +55,7 @@ func (w *Waiting[K, V]) Put(c *flow.Ctx, k K, v V, n *int64) error {
 		if err != nil {
 			return err
 		}
-		if _, _, taken := w.kv.At(ref); !taken { // it is after a restart, which begins to count again
+		if _, _, taken := w.kv.At(ref); !taken { // by somebody who counted anew, as Kafka Streams does after a restart
 			w.kv.Set(ref, r, c.Time, nil)
 			return nil
 		}
