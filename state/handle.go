@@ -2,12 +2,12 @@
 // settings, declared once, usually as a package variable: these declarations are the application's data dictionary. It is
 // a value, and its settings return copies, so that nobody can change it afterwards.
 //
-// A processor opens a handle in Init and then uses a view: [KV] or [WindowStore]. Writes carry the time of the record in
+// A processor opens a handle in Init and then uses a view: [KV], [WindowStore] or [VersionedStore]. Writes carry the time of the record in
 // hand, are taken back if the epoch fails, and are committed with the outputs and offsets of the task. Methods of these views
 // have no error results: an error (a disk that cannot be read, a value that cannot be encoded) is an error of
 // the record in hand, and from then on the view does nothing until the task has asked the error policy.
 //
-// A query reads what is committed, through [KVView] or [WindowView], whose methods do return errors.
+// A query reads what is committed, through [KVView], [WindowView] or [VersionedView], whose methods do return errors.
 //
 // The package neither stores anything itself nor decides where state lies.
 package state
