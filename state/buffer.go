@@ -4,24 +4,32 @@ import (
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
-	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/serde"
 )
 
 // Buffer names a store in which the records of a stream wait for the rows of a versioned table that they are to be joined with
 // (KIP-923). Its changelog is that of Kafka Streams' time-ordered buffer.
-type Buffer[K, V any] struct{ spec *flow.StoreSpec }
+type Buffer[K, V any] struct {
+	spec   *flow.StoreSpec
+	keys   serde.Serde[K]
+	values serde.Serde[V]
+}
 
 // NewBuffer declares a store for records with these keys and values.
 func NewBuffer[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) Buffer[K, V] {
-	h := Buffer[K, V]{newSpec(flow.Buffer, name)}
+	h := Buffer[K, V]{newSpec(flow.Buffer, name), k, v}
 	written(h.spec, k, v)
-	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewWaiting(env, k, v) }
-	return h
+	return h // the operator says how it is kept
 }
 
 // Spec is for the project's own packages.
 func (h Buffer[K, V]) Spec() *flow.StoreSpec { return h.spec }
+
+// Keys is how keys are written.
+func (h Buffer[K, V]) Keys() serde.Serde[K] { return h.keys }
+
+// Values is how values are written.
+func (h Buffer[K, V]) Values() serde.Serde[V] { return h.values }
 
 // Grace is how long a record waits: until stream time is d past its own. The default is 0. It must not be longer than the
 // history of the table (Joined.withGracePeriod).

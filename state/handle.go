@@ -2,7 +2,7 @@
 // settings, declared once, usually as a package variable: these declarations are the application's data dictionary. It is
 // a value, and its settings return copies, so that nobody can change it afterwards.
 //
-// A processor opens a handle in Init and then uses a view: [KV], [WindowStore] or [VersionedStore]. Writes carry the time of the record in
+// A processor opens a handle in Init and then uses a view, such as [KV] or [VersionedStore]. Writes carry the time of the record in
 // hand, are taken back if the epoch fails, and are committed with the outputs and offsets of the task. Methods of these views
 // have no error results: an error (a disk that cannot be read, a value that cannot be encoded) is an error of
 // the record in hand, and from then on the view does nothing until the task has asked the error policy.

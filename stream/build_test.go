@@ -54,6 +54,10 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			b.Stream(text).JoinTable(b.Table(rows, history), both, waiting.Grace(101*ms)).To(out)
 			return ""
 		}, topology.ErrStore, `records wait in "waiting" for 101ms, but the history of store "history" goes back by 100ms only`},
+		{"a buffer for a processor", func(b *stream.Builder) string {
+			b.Stream(text).Process(func() stream.Processor[string, string, string, string] { return nil }, waiting)
+			return ""
+		}, topology.ErrStore, `buffer "waiting" belongs to an operator`},
 		{"a history of less than nothing", func(b *stream.Builder) string {
 			b.Table(rows, state.NewVersioned("history", serde.String, serde.String, -ms))
 			return ""

@@ -309,7 +309,11 @@ func (b *Builder) connect(n *topology.Node, stores []state.Handle) {
 			n.Globals = append(n.Globals, g.global())
 			continue
 		}
-		n.Stores = append(n.Stores, b.graph.Store(spec(h), n.At))
+		s := b.graph.Store(spec(h), n.At)
+		if s.Spec.Kind == flow.Buffer {
+			b.graph.Fail(topology.ErrStore, n.At, "buffer %q belongs to an operator; a processor cannot open it", s.Spec.Name)
+		}
+		n.Stores = append(n.Stores, s)
 	}
 }
 

@@ -20,6 +20,9 @@ func (b *Builder) buffer[K, V, TK, TV any](n *topology.Node, t rows[TK, TV], wai
 	}
 	n.ReadsOnly, n.Stores = false, slices.Clip(n.Stores)
 	s := b.graph.Own(wait[0].Spec(), n.At, n)
+	s.Spec.New = func(env flow.StoreEnv) (flow.Store, error) {
+		return table.NewWaiting(env, wait[0].Keys(), wait[0].Values())
+	}
 	if t.past == nil {
 		b.graph.Fail(topology.ErrStore, n.At, "records wait in %q to be joined with the table made at %s as it was at their time, but that is not versioned; keep it in a state.Versioned, or leave out the buffer",
 			s.Spec.Name, t.n.At)
