@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -199,10 +200,6 @@ func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name st
 	default:
 		return refuse(kerr.InvalidRequest, "unsupported resource type %d", typ)
 	}
-	t := b.catalog.topic(name)
-	if t == nil {
-		return refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
-	}
 	edit := func(t *topic) *refusal {
 		if replace {
 			clear(t.settings)
@@ -215,12 +212,20 @@ func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name st
 		}
 		return nil
 	}
-	if validateOnly {
+	t := b.catalog.topic(name)
+	if t == nil || validateOnly {
 		trial := &topic{settings: map[string]string{}}
-		for k, v := range t.settings {
-			trial.settings[k] = v
+		if t != nil {
+			maps.Copy(trial.settings, t.settings)
 		}
-		return edit(trial)
+		// Settings that make no sense are told of before topics that do not exist.
+		if no := edit(trial); no != nil {
+			return no
+		}
+		if t == nil {
+			return refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
+		}
+		return nil
 	}
 	return b.catalog.update(t.id, edit)
 }

@@ -121,12 +121,14 @@ func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
 			rp.Partition = qp.Partition
 			switch {
-			case refused != nil:
+			case refused == kerr.GroupAuthorizationFailed:
 				rp.ErrorCode = code(refused)
 			case !mayRead:
 				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 			case t.partition(qp.Partition) == nil:
 				rp.ErrorCode = unknown.Code
+			case refused != nil:
+				rp.ErrorCode = code(refused)
 			case len(deref(qp.Metadata)) > maxOffsetMetadata:
 				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
 			case accept(group.Part{Topic: t.id, Partition: qp.Partition}) != nil:

@@ -5,6 +5,7 @@ dir=$(mktemp -d)
 node=
 trap 'if [ -n "$node" ]; then kill $node; wait $node || true; fi 2> /dev/null; rm -rf "$dir"' EXIT
 seq 1 500 > "$dir/in"
+java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$LIB/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "$BOOTSTRAP" --create --topic "$RUN" --partitions 1 --replication-factor 1
 port=$((20000 + RANDOM % 20000))
 cat > "$dir/worker" << PROPERTIES
 bootstrap.servers=$BOOTSTRAP
