@@ -66,6 +66,21 @@ const (
 	Skip = task.Skip
 )
 
+// Response is what to do about an error that no policy has dealt with.
+type Response = worker.Response
+
+const (
+	// StopClient stops this process: Run returns the error (SHUTDOWN_CLIENT).
+	StopClient = worker.StopClient
+	// ReplaceWorker undoes what is not committed and opens the worker's tasks anew, up to five times in ten minutes. It
+	// helps against what passes by itself; a record that always fails needs an error policy. An error that is no worker's stops
+	// the process (REPLACE_THREAD).
+	ReplaceWorker = worker.ReplaceWorker
+	// StopApplication stops this process and, within a few seconds, all others of the application; their Run returns
+	// ErrStopApplication (SHUTDOWN_APPLICATION).
+	StopApplication = worker.StopApplication
+)
+
 // Event is something that happened to the application; see Config.Listener.
 type Event = worker.Event
 
@@ -148,6 +163,10 @@ type Config struct {
 	// Errors decides about records that cannot be decoded or whose processing fails. It is called on the goroutine of the
 	// task and must not block. nil: Fail.
 	Errors func(*RecordError) Verdict
+
+	// Uncaught decides about errors that stop a worker or the process: what Errors said Fail to, and what is wrong with the cluster or
+	// the disk. It is called where that happens and must not block. nil: StopClient (StreamsUncaughtExceptionHandler).
+	Uncaught func(error) Response
 
 	// Listener is told what happens: states, tasks, restores. It is called where it happens and must not block.
 	Listener func(Event)

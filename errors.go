@@ -25,6 +25,8 @@ var (
 	// ErrTopology: stores or internal topics have changed in a way that is not safe since the application last ran. The message
 	// says how, and the way out.
 	ErrTopology = worker.ErrTopology
+	// ErrStopApplication: another process of the application has had all of them stopped; the message has its reason.
+	ErrStopApplication = worker.ErrStopApplication
 	// ErrMissingTopic: a topic does not exist.
 	ErrMissingTopic = cluster.ErrMissingTopic
 	// ErrOffsets: records that were never processed are gone.

@@ -137,6 +137,7 @@ func (a *App) open() (err error) {
 		Replication:        int16(cfg.ReplicationFactor),
 		TopicConfig:        cfg.TopicConfig,
 		AcceptTopology:     cfg.AcceptTopology,
+		Uncaught:           cfg.Uncaught,
 		Advertise:          cfg.Advertise,
 		StopTimeout:        cfg.StopTimeout,
 		PurgeInterval:      cfg.PurgeInterval,
@@ -263,6 +264,16 @@ func (a *App) unlock() error {
 
 // Ready is closed once the group has been joined and tasks are being run or restored.
 func (a *App) Ready() <-chan struct{} { return a.node.Ready() }
+
+// Pause holds all tasks of this process: no record is taken up and no timer called until Resume. What has been done is
+// committed, the process stays in its group, state is restored and can be queried, and input is fetched until its queues are full.
+func (a *App) Pause() { a.node.Pause() }
+
+// Resume ends a Pause.
+func (a *App) Resume() { a.node.Resume() }
+
+// Paused says whether tasks are held.
+func (a *App) Paused() bool { return a.node.Paused() }
 
 // State is "created", "starting", "joining", "running", "stopping" or "stopped".
 func (a *App) State() string { return a.node.State() }

@@ -27,7 +27,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{brokerCommand, topologyCommand, topicCommand, groupCommand, txnCommand, aclCommand, userCommand, logCommand, completion()}
+	return []command{brokerCommand, appCommand, topologyCommand, topicCommand, groupCommand, txnCommand, aclCommand, userCommand, logCommand, completion()}
 }
 
 func isHelp(s string) bool { return s == "help" || s == "-h" || s == "-help" || s == "--help" }

@@ -239,8 +239,15 @@ func (w *worker) failed(err error) {
 	} else if errors.Is(err, cluster.ErrFenced) {
 		err = fmt.Errorf("%w; if another process runs with a copy of this state directory, stop one of the two and give it a directory of its own", err)
 	}
+	response := w.n.respond(err)
+	if response == ReplaceWorker && !w.n.stopping() && w.n.mayRestart() {
+		w.n.log.Warn("the worker is replaced", "worker", w.index, "error", err)
+		if err = w.restart(err); err == nil {
+			return
+		}
+	}
 	w.err = err
-	w.n.fail(err) // before the end, so that the poller does not open its tasks anew
+	w.n.failAs(err, response) // before the end, so that the poller does not open its tasks anew
 	w.end(true)
 }
 

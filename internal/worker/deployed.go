@@ -18,8 +18,11 @@ var ErrTopology = errors.New("the topology has changed in a way that is not safe
 // DeployedTopic is the compacted topic in which an application records what it runs, as JSON under one key.
 func DeployedTopic(app string) string { return app + "-topology" }
 
-// deployedKey is the key of the record that holds the description.
-const deployedKey = "topology"
+// Keys of that topic: of the record that holds the description, and of one that tells every process to stop, with the reason.
+const (
+	DeployedKey = "topology"
+	stopKey     = "stop"
+)
 
 // deploy compares the topology with the one recorded on the cluster, refuses one that could not read what the other wrote, and
 // records it.
@@ -41,10 +44,11 @@ func (n *Node) deploy(ctx context.Context) error {
 		}
 	}
 	next := n.describe()
-	last, err := n.deployed(ctx, tp)
+	last, _, at, err := n.deployed(ctx, tp, -1)
 	if err != nil {
 		return fmt.Errorf("reading topic %q: %w", tp.Topic, err)
 	}
+	n.deployedAt = at
 	if string(last) == string(next.JSON()) {
 		return nil
 	}
@@ -63,7 +67,7 @@ func (n *Node) deploy(ctx context.Context) error {
 			n.log.Info("the topology has changed", "changes", changes.String())
 		}
 	}
-	if err := n.record(ctx, tp, next.JSON()); err != nil {
+	if err := n.record(ctx, DeployedKey, next.JSON()); err != nil {
 		return fmt.Errorf("writing topic %q: %w", tp.Topic, err)
 	}
 	return nil
@@ -81,35 +85,39 @@ func (n *Node) describe() topology.Description {
 	return d
 }
 
-// deployed is the last description that was recorded; nil: none.
-func (n *Node) deployed(ctx context.Context, tp cluster.TP) (last []byte, err error) {
+// deployed reads the topic from an offset on (-1: its start): the last description and the last order to stop, nil if there is
+// none, and the offset to go on from.
+func (n *Node) deployed(ctx context.Context, tp cluster.TP, from int64) (last, stop []byte, next int64, err error) {
 	ends, err := n.admin.Ends(ctx, false, tp)
-	if err != nil || ends[tp] == 0 {
-		return nil, err
+	if err != nil || ends[tp] <= max(from, 0) {
+		return nil, nil, from, err
 	}
 	reader, err := n.cfg.Cluster.Reader()
 	if err != nil {
-		return nil, err
+		return nil, nil, from, err
 	}
 	defer reader.Close()
-	reader.Assign(map[cluster.TP]int64{tp: -1})
+	reader.Assign(map[cluster.TP]int64{tp: from})
 	for {
 		if at, ok := reader.Position(tp); ok && at >= ends[tp] {
-			return last, nil
+			return last, stop, at, nil
 		}
 		wait, cancel := context.WithTimeout(ctx, time.Second)
 		batches, err := reader.Poll(wait)
 		cancel()
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, nil, from, ctx.Err()
 		}
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return nil, err
+			return nil, nil, from, err
 		}
 		for _, b := range batches {
 			for _, r := range b.Records {
-				if string(r.Key) == deployedKey {
+				switch string(r.Key) {
+				case DeployedKey:
 					last = slices.Clone(r.Value)
+				case stopKey:
+					stop = slices.Clone(r.Value)
 				}
 			}
 			if b.Release != nil {
@@ -119,7 +127,8 @@ func (n *Node) deployed(ctx context.Context, tp cluster.TP) (last []byte, err er
 	}
 }
 
-func (n *Node) record(ctx context.Context, tp cluster.TP, description []byte) error {
+// record writes one record into the topic.
+func (n *Node) record(ctx context.Context, key string, value []byte) error {
 	p, err := n.cfg.Cluster.Producer(cluster.ProducerConfig{})
 	if err != nil {
 		return err
@@ -129,8 +138,8 @@ func (n *Node) record(ctx context.Context, tp cluster.TP, description []byte) er
 		return err
 	}
 	done := make(chan error, 1)
-	p.Produce([]flow.Out{{Topic: &flow.Topic{Name: tp.Topic, Partitions: 1}, Time: n.millis(), Key: []byte(deployedKey), Value: description}},
-		func(_ map[cluster.TP]int64, err error) { done <- err })
+	to := &flow.Topic{Name: DeployedTopic(n.cfg.App), Partitions: 1}
+	p.Produce([]flow.Out{{Topic: to, Time: n.millis(), Key: []byte(key), Value: value}}, func(_ map[cluster.TP]int64, err error) { done <- err })
 	p.Flush()
 	select {
 	case err := <-done:

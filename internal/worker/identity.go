@@ -122,6 +122,12 @@ func (id *Identity) read(app string) error {
 	return id.save()
 }
 
+// Forget is for an application that begins anew: other source topics of the same names may come.
+func (id *Identity) Forget() error {
+	id.Topics = nil
+	return id.save()
+}
+
 // save writes what has changed, durably.
 func (id *Identity) save() error {
 	b, err := json.MarshalIndent(id, "", "\t")

@@ -165,7 +165,7 @@ func (k *keeper) reopen() {
 // fail stops the node, and the keeper but for what it has to close.
 func (k *keeper) fail(err error) {
 	k.failed = true
-	k.n.fail(err)
+	k.n.failAs(err, k.n.respond(err))
 }
 
 func (k *keeper) note(done []restore.Progress) error {

@@ -115,7 +115,7 @@ func (w *worker) wait(timer *time.Timer, now int64) {
 	if at, ok := w.m.Next(); ok {
 		wake = min(wake, at)
 	}
-	if w.m.MayStep() {
+	if w.m.MayStep() && !w.n.paused.Load() {
 		for _, h := range w.hosted {
 			if !h.leaving {
 				wake = min(wake, h.task.Wake())
@@ -138,7 +138,7 @@ func (w *worker) step(now int64) (worked bool) {
 		w.choked = false
 	}
 	for _, h := range w.hosted {
-		if !w.m.MayStep() || w.choked || w.flying > w.n.flyingLimit() {
+		if !w.m.MayStep() || w.choked || w.n.paused.Load() || w.flying > w.n.flyingLimit() {
 			return worked
 		}
 		if h.leaving {

@@ -44,6 +44,10 @@ type Node struct {
 	globalMemory int64        // what global tables hold, as last counted
 	globalRead   int64        // bytes since; both belong to who follows them
 
+	deployedAt int64 // how far the record of the topology has been read; the start's, then the warden's
+	paused     atomic.Bool
+	everyone   atomic.Bool // the other processes are to stop as well
+
 	backlog  atomic.Int64 // bytes of input that have been polled and not yet stepped
 	memory   atomic.Int64 // what all workers hold
 	restarts []int64      // times of restarted workers, ms; workers' goroutines, under mu
@@ -234,6 +238,9 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 
 	<-ctx.Done()
 	n.setState(Stopping)
+	if n.everyone.Load() {
+		n.stopOthers(n.failure())
+	}
 	n.poller.box.put(func() { n.poller.stopping = true })
 	cut := n.stopWorkers(&workers, abort)
 	stopKeeping()
@@ -349,6 +356,14 @@ func (n *Node) fail(err error) {
 		n.log.Error("stopping", "error", err)
 	}
 	n.cancel()
+}
+
+// failAs is fail for an error whose Response is known.
+func (n *Node) failAs(err error, r Response) {
+	if r == StopApplication {
+		n.everyone.Store(true)
+	}
+	n.fail(err)
 }
 
 func (n *Node) failure() error {

@@ -86,7 +86,8 @@ func (p *poller) failed(ctx context.Context, err error) {
 		if errors.Is(err, cluster.ErrFenced) {
 			err = fmt.Errorf("%w: another process joined the group with the same instance id; is a copy of the state directory in use?", err)
 		}
-		p.n.fail(fmt.Errorf("polling: %w", err))
+		err = fmt.Errorf("polling: %w", err)
+		p.n.failAs(err, p.n.respond(err))
 		sleep(ctx, 50*time.Millisecond)
 		return
 	}

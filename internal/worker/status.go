@@ -157,6 +157,30 @@ func (n *Node) State() string {
 
 func (n *Node) stopping() bool { s := n.State(); return s == Stopping || s == Stopped }
 
+// Pause has no task step or punctuate until Resume. What has been done is committed, tasks stay where they are and are restored, and
+// input is fetched until its queues are full.
+func (n *Node) Pause() {
+	if !n.paused.Swap(true) {
+		n.log.Info("paused")
+	}
+}
+
+// Resume ends a Pause.
+func (n *Node) Resume() {
+	if !n.paused.Swap(false) {
+		return
+	}
+	n.log.Info("resumed")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, w := range n.running {
+		w.box.put(func() {}) // it may be asleep
+	}
+}
+
+// Paused says whether tasks are held.
+func (n *Node) Paused() bool { return n.paused.Load() }
+
 // joined: the group has told us what we have. It may be nothing.
 func (n *Node) joined() {
 	if n.State() == Joining {

@@ -43,6 +43,9 @@ func (d *warden) run(ctx context.Context) {
 			d.ends(ctx)
 		case <-lag.C:
 			d.lag(ctx)
+			if err := d.n.stopped(ctx); err != nil {
+				d.n.fail(err)
+			}
 		case <-purge.C:
 			d.purge(ctx)
 		case <-watch.C:

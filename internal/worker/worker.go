@@ -48,6 +48,8 @@ type Config struct {
 	Reset topology.Reset
 	// Policy decides about records that fail; nil: the application stops.
 	Policy task.Policy
+	// Uncaught decides about errors that no policy has dealt with, where they happen; it must not block. nil: StopClient.
+	Uncaught func(error) Response
 	// Replication of internal topics; 0: the broker's default.
 	Replication int16
 	// TopicConfig holds extra settings of internal topics.
@@ -133,7 +135,7 @@ const (
 // transient reports whether an error of the cluster may pass by itself.
 func transient(err error) bool {
 	for _, e := range []error{cluster.ErrFenced, cluster.ErrUnauthorized, cluster.ErrMissingTopic, cluster.ErrTooLarge, cluster.ErrOutOfRange,
-		ErrTopics, ErrTopology, ErrOffsets, tier.ErrLocked, tier.ErrFormat, tier.ErrDamaged, errPermanent} {
+		ErrTopics, ErrTopology, ErrStopApplication, ErrOffsets, tier.ErrLocked, tier.ErrFormat, tier.ErrDamaged, errPermanent} {
 		if errors.Is(err, e) {
 			return false
 		}
