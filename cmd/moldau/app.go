@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -13,12 +14,13 @@ import (
 	"github.com/moldau/moldau"
 )
 
-var appCommand = command{"app", "reset an application to a place in its input", runApp}
+var appCommand = command{name: "app", summary: "take an application back to a place in its input", run: runApp}
 
 const appUsage = `usage: moldau app reset -app NAME [flags]
 
 Sets the application's positions in its source topics, deletes its internal topics and its state on this machine. Output
-topics stay. It refuses while the application runs.
+topics stay. It refuses while the application runs. Without -brokers it is the application's bundled broker, whose data is in the
+state directory.
 
 `
 
@@ -50,12 +52,13 @@ func runApp(ctx context.Context, args []string, std streams) error {
 }
 
 func resetFlags(args []string, std streams) (app string, cfg moldau.ResetConfig, err error) {
-	var brokers, inputs, to string
+	var inputs, to string
+	var cluster connection
 	f := flag.NewFlagSet("moldau app reset", flag.ContinueOnError)
 	f.SetOutput(std.err)
 	f.Usage = func() { fmt.Fprint(std.err, appUsage); f.PrintDefaults() }
 	f.StringVar(&app, "app", "", "`name` of the application")
-	f.StringVar(&brokers, "brokers", "", "`host:port,...` of a cluster; none: the bundled broker's data in the state directory")
+	cluster.register(f)
 	f.StringVar(&cfg.StateDir, "state", "", "state `directory`; none: where an application has it unless it is told")
 	f.StringVar(&to, "to", "earliest", "`place` to begin from: earliest, latest, offset:N, time:2006-01-02T15:04:05Z")
 	f.StringVar(&inputs, "inputs", "", "source `topic,...`; none: those that the application has recorded or committed")
@@ -71,7 +74,15 @@ func resetFlags(args []string, std streams) (app string, cfg moldau.ResetConfig,
 	if app == "" {
 		errs = append(errs, errors.New("-app is missing: name the application"))
 	}
-	cfg.Brokers, cfg.Inputs = split(brokers), split(inputs)
+	cfg.Inputs = split(inputs)
+	named := os.Getenv("MOLDAU_BROKERS") != ""
+	f.Visit(func(f *flag.Flag) { named = named || f.Name == "brokers" })
+	if named {
+		cfg.Brokers = split(cluster.brokers)
+		if cfg.Kafka, err = cluster.options(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if cfg.To, err = place(to); err != nil {
 		errs = append(errs, err)
 	}

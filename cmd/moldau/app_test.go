@@ -35,7 +35,7 @@ func TestAppMistakes(t *testing.T) {
 		"reset -app a/b -state none":     "'/'",
 	} {
 		var out bytes.Buffer
-		if code := run(t.Context(), append([]string{"app"}, strings.Fields(args)...), &out, &out); code == 0 || !bytes.Contains(out.Bytes(), []byte(says)) {
+		if code := run(t.Context(), append([]string{"app"}, strings.Fields(args)...), nil, &out, &out); code == 0 || !bytes.Contains(out.Bytes(), []byte(says)) {
 			t.Errorf("%s: exit code %d, %s", args, code, &out)
 		}
 	}
