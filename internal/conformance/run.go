@@ -50,7 +50,7 @@ func (v *Vector) compare(tb testing.TB, java bool) (differences []string, err er
 		options = append(options, streamtest.JavaOrder())
 	}
 	d := streamtest.Run(tb, top, options...)
-	r := &run{Vector: v, d: d, read: map[string]int{}}
+	r := &run{Vector: v, d: d, topics: d, read: map[string]int{}}
 	for at, e := range v.Events {
 		r.feed(e)
 		if d.Err() != nil {
@@ -80,9 +80,16 @@ func (v *Vector) compare(tb testing.TB, java bool) (differences []string, err er
 type run struct {
 	*Vector
 	d           *streamtest.Driver
+	topics      topics
 	read        map[string]int // records seen of each topic
 	next        int            // of Outputs
 	differences []string
+}
+
+// topics is what has been written so far, by whatever runs the vector.
+type topics interface {
+	Topics() []string
+	Raw(topic string) []streamtest.Raw
 }
 
 func (r *run) differ(format string, args ...any) {
@@ -110,11 +117,11 @@ func (r *run) feed(e Event) {
 // outputs compares what appeared because of an event, topic by topic.
 func (r *run) outputs(at int) {
 	got, want := map[string][]string{}, map[string][]string{}
-	for _, name := range r.d.Topics() {
+	for _, name := range r.topics.Topics() {
 		if strings.HasPrefix(name, "oracle-") {
 			continue
 		}
-		all := r.d.Raw(name)
+		all := r.topics.Raw(name)
 		written := r.read[name]
 		fed := 0
 		for _, e := range r.Events[:at+1] {
@@ -131,7 +138,7 @@ func (r *run) outputs(at int) {
 			for _, one := range all[from:] {
 				got[name] = append(got[name], line(one))
 			}
-			r.read[name] = len(r.d.Raw(name))
+			r.read[name] = len(r.topics.Raw(name))
 		}
 	}
 	for ; r.next < len(r.Outputs) && r.Outputs[r.next].At == at; r.next++ {
@@ -285,7 +292,7 @@ func (r *run) changelogs() {
 		}
 		last := map[string]string{}
 		timed := len(r.Raw.Changelogs[name]) == 0 || r.Raw.Changelogs[name][0].TS != nil // Java leaves the time of buffers to the producer
-		for _, one := range r.d.Raw(name) {
+		for _, one := range r.topics.Raw(name) {
 			k := hex.EncodeToString(one.Key)
 			if delete(last, k); one.Value != nil {
 				last[k] = fmt.Sprintf("%s=%s", k, hex.EncodeToString(one.Value))

@@ -180,8 +180,8 @@ func (t *Task) choose(now int64) (best *queue, limit int64) {
 
 // waits says whether an empty source holds up the task.
 func (t *Task) waits(q *queue, now int64) bool {
-	switch idle := t.config.MaxIdle; {
-	case idle < 0:
+	switch idle := t.config.MaxIdle.Milliseconds(); {
+	case t.config.MaxIdle < 0:
 		return false
 	case q.end < 0 || q.added < q.end:
 		q.deadline = 0

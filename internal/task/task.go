@@ -8,6 +8,7 @@ package task
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/topology"
@@ -36,9 +37,9 @@ type Config struct {
 	Topics func(name string) (*flow.Topic, error)
 	// Policy decides what becomes of a record that fails; nil: the task fails.
 	Policy Policy
-	// MaxIdle is how long, in ms, to wait for a source that is empty though the broker has no more; max.task.idle.ms.
+	// MaxIdle is how long to wait for a source that is empty though the broker has no more, in whole ms; max.task.idle.ms.
 	// 0: not at all, but for what the broker has; below 0: for nothing.
-	MaxIdle int64
+	MaxIdle time.Duration
 	// Now is the wall clock, ms: the start of wall-clock punctuation.
 	Now int64
 	// Start is the position of each source topic, Committed the metadata that was committed with it; either may be absent.

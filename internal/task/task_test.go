@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/task"
@@ -64,7 +65,7 @@ func TestStepsOfAnySizeChooseAlike(t *testing.T) {
 func TestIdling(t *testing.T) {
 	tests := []struct {
 		name  string
-		idle  int64
+		idle  time.Duration
 		setup func(k *task.Task)
 		at    []int64 // times of steps
 		want  []int   // records taken
@@ -74,8 +75,8 @@ func TestIdling(t *testing.T) {
 		{"broker has more", 0, func(k *task.Task) { k.Caught("b", 3) }, []int64{0, 1e9}, []int{0, 0}},
 		{"caught up", 0, func(k *task.Task) { k.Caught("b", 0) }, []int64{0}, []int{1}},
 		{"caught up past a marker", 0, func(k *task.Task) { k.Add("b", nil, 3, nil); k.Caught("b", 3) }, []int64{0}, []int{1}},
-		{"caught up, wait a while", 50, func(k *task.Task) { k.Caught("b", 0) }, []int64{10, 59, 60}, []int{0, 0, 1}},
-		{"more comes while waiting", 50, func(k *task.Task) { k.Caught("b", 3) }, []int64{10, 60, 100}, []int{0, 0, 0}},
+		{"caught up, wait a while", 50 * time.Millisecond, func(k *task.Task) { k.Caught("b", 0) }, []int64{10, 59, 60}, []int{0, 0, 1}},
+		{"more comes while waiting", 50 * time.Millisecond, func(k *task.Task) { k.Caught("b", 3) }, []int64{10, 60, 100}, []int{0, 0, 0}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -93,7 +94,7 @@ func TestIdling(t *testing.T) {
 	}
 	t.Run("wake", func(t *testing.T) {
 		f := &fake{t: t}
-		k := f.start(func(c *task.Config) { c.MaxIdle = 50 }, "a", "b")
+		k := f.start(func(c *task.Config) { c.MaxIdle = 50 * time.Millisecond }, "a", "b")
 		if k.Wake() != math.MaxInt64 {
 			t.Error(k.Wake())
 		}
