@@ -14,11 +14,13 @@ RACE ?= . ./internal/broker/... ./internal/cluster/... ./internal/restore ./inte
 FUZZTIME ?= 10s
 # How often verify kills the application.
 KILLS ?= 20
+# How many recordings live runs.
+LIVE ?= 100
 # Records per second of the demo, slow enough to watch.
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench bench-broker verify conformance kafka-test kafka-verify interop clean
+.PHONY: help demo test race lint fuzz bench bench-broker verify conformance live kafka-test kafka-verify interop clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -57,6 +59,9 @@ verify: ## flights killed KILLS=20 times, then every record checked; and the che
 
 conformance: ## topologies against recordings of Kafka Streams, record for record (MOLDAU_VECTORS=directory, else the sample kept here)
 	@scripts/conformance.sh
+
+live: ## LIVE=100 of those recordings on the real runtime and the bundled broker, with a restart in each; 0: all
+	@MOLDAU_LIVE=$(LIVE) scripts/live.sh
 
 kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a JDK and mvn
 	@scripts/kafka/run.sh go test -count=1 -timeout 5m ./internal/cluster/franz
