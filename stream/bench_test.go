@@ -18,6 +18,7 @@ type rig struct {
 	topic string
 	next  int64
 	recs  []flow.In
+	each  func(recs []flow.In, next int64) // readies a batch; may be nil
 }
 
 func newRig(b *testing.B, topic string, recs []flow.In, build func(*stream.Builder)) *rig {
@@ -63,6 +64,9 @@ func (r *rig) run(b *testing.B, n int) {
 		batch := min(n, 1000)
 		for i := range batch {
 			r.recs[i].Offset = r.next + int64(i)
+		}
+		if r.each != nil {
+			r.each(r.recs[:batch], r.next)
 		}
 		r.next += int64(batch)
 		r.task.Add(r.topic, r.recs[:batch], r.next, nil)

@@ -84,8 +84,11 @@ func behind(b []byte) []byte {
 	return nil
 }
 
-// batch is how many entries a walk along an ordered index takes at a time.
-const batch = 64
+// batch is how many entries a walk along an ordered index takes at a time, and few how many at first: many walks end early.
+const (
+	batch = 64
+	few   = 8
+)
 
 // cursor goes along the entries of a range of keys in order, dead ones included. Meanwhile the table may change: nothing
 // is ever removed during a step. Entries that are added may or may not be seen.
@@ -126,11 +129,14 @@ func (c *cursor[S, C]) next() uint32 {
 		if c.at > 0 {
 			last = c.items[c.at-1]
 		}
-		if c.items == nil {
+		switch cap(c.items) {
+		case 0:
+			c.items = make([]item, few)
+		case few:
 			c.items = make([]item, batch)
 		}
-		n := c.t.next(c.items[:batch], c.r, c.reverse, last)
-		c.items, c.at, c.more = c.items[:n], 0, n == batch
+		n := c.t.next(c.items[:cap(c.items)], c.r, c.reverse, last)
+		c.items, c.at, c.more = c.items[:n], 0, n == cap(c.items)
 		if n == 0 {
 			return 0
 		}

@@ -283,6 +283,11 @@ func (s *panes[K, V, S, C]) bring(p *pane[S, C], k *keyed) error {
 	if p.complete || p.head(k) != 0 || !p.filter.may(k.hash) {
 		return nil
 	}
+	return s.fill(p, *k)
+}
+
+// fill is the rest of bring, apart from it so that a key that is not looked for below stays on the stack.
+func (s *panes[K, V, S, C]) fill(p *pane[S, C], k keyed) error {
 	base := append(appendSegment(s.buf[:0], p.segment), k.bytes...)
 	from := binary.BigEndian.AppendUint64(slices.Clip(base), uint64(p.segment*s.interval))
 	to := behind(base)
@@ -300,7 +305,7 @@ func (s *panes[K, V, S, C]) bring(p *pane[S, C], k *keyed) error {
 		if !bytes.Equal(b, k.bytes) {
 			return true // a longer key
 		}
-		bad = s.take(p.tab, k, sub, value)
+		bad = s.take(p.tab, &k, sub, value)
 		p.note(sub.time())
 		return bad == nil
 	})
