@@ -29,6 +29,9 @@ type JoinParts[K, V, V2 any] struct {
 func NewJoinBuffer[K, V, V2 any](name string, k serde.Serde[K], v serde.Serde[V], v2 serde.Serde[V2]) JoinBuffer[K, V, V2] {
 	h := JoinBuffer[K, V, V2]{newSpec(flow.Join, name), &JoinParts[K, V, V2]{Keys: k, Left: v, Right: v2}}
 	p := h.parts
+	written(&p.this, k, v)
+	written(&p.other, k, v2)
+	p.shared.Key, p.shared.Value = p.this.Key, p.this.Value+" or "+p.other.Value
 	p.this.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewRecords(env, k, v) }
 	p.other.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewRecords(env, k, v2) }
 	p.shared.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewUnmatched(env, k) }
@@ -74,6 +77,7 @@ func (h JoinBuffer[K, V, V2]) Stores(outerThis, outerOther bool) (this, other, s
 	part := func(root *flow.StoreSpec, kind flow.StoreKind, outer bool, suffix string) *flow.StoreSpec {
 		s := *h.spec
 		s.Root, s.New, s.Kind, s.Name = root, root.New, kind, h.spec.Name+"-"
+		s.Key, s.Value, s.Mistake = root.Key, root.Value, root.Mistake
 		if outer {
 			s.Name += "outer-"
 		}
