@@ -10,6 +10,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # What the race detector watches: the rooms where goroutines meet. In the others internal/lint forbids them.
 RACE ?= . ./internal/broker/... ./internal/cluster/... ./internal/restore ./internal/tier ./internal/worker \
 	./serde/... ./state ./stream ./streamtest ./examples/...
+# How many sequences of requests kafka-fuzz compares.
+SEQUENCES ?= 300
 # How long each fuzz target runs.
 FUZZTIME ?= 10s
 # How often verify kills the application.
@@ -20,7 +22,7 @@ LIVE ?= 100
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench bench-broker verify conformance live kafka-test kafka-verify interop clean
+.PHONY: help demo test race lint fuzz bench bench-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -65,6 +67,9 @@ live: ## LIVE=100 of those recordings on the real runtime and the bundled broker
 
 kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a JDK and mvn
 	@scripts/kafka/run.sh go test -count=1 -timeout 5m ./internal/cluster/franz
+
+kafka-fuzz: ## the same random requests to the bundled broker and to Apache Kafka, which must answer alike (SEQUENCES=300)
+	@MOLDAU_SEQUENCES=$(SEQUENCES) scripts/kafka/run.sh go test -count=1 -timeout 60m -run TestDifferential ./internal/broker
 
 kafka-verify: ## verify on Apache Kafka
 	@scripts/kafka/run.sh sh -c 'go run ./examples/flights/verify -kills $(KILLS) -brokers $$MOLDAU_KAFKA $(ARGS)'

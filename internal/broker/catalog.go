@@ -262,6 +262,9 @@ func (n newTopic) check(cur *topics) *refusal {
 	if err := checkName(n.name); err != nil {
 		return refuse(kerr.InvalidTopicException, "%v", err)
 	}
+	if cur.byName[n.name] != nil {
+		return refuse(kerr.TopicAlreadyExists, "topic %q already exists", n.name)
+	}
 	if n.partitions < 1 {
 		return refuse(kerr.InvalidPartitions, "number of partitions must be larger than 0")
 	}
@@ -270,9 +273,6 @@ func (n newTopic) check(cur *topics) *refusal {
 	}
 	if err := checkSettings(n.settings); err != nil {
 		return refuse(kerr.InvalidConfig, "%v", err)
-	}
-	if cur.byName[n.name] != nil {
-		return refuse(kerr.TopicAlreadyExists, "topic %q already exists", n.name)
 	}
 	if other := cur.collision(n.name); other != "" {
 		return refuse(kerr.InvalidTopicException, "topic %q collides with existing topic %q", n.name, other)

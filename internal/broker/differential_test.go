@@ -41,7 +41,7 @@ type step struct {
 func TestDifferential(t *testing.T) {
 	kafka := os.Getenv("MOLDAU_KAFKA")
 	if kafka == "" {
-		t.Skip("MOLDAU_KAFKA names no broker; make kafka-test starts one")
+		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
 	}
 	number := func(name string, def int) int {
 		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
@@ -223,7 +223,7 @@ func randomStep(r *rand.Rand) step {
 				q := kmsg.NewPtrDeleteRecordsRequest()
 				q.TimeoutMillis = 5000
 				q.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: s.prefix + topic, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Partition: partition, Offset: at}}}}
-				p := ask[*kmsg.DeleteRecordsResponse](s.raw, version, q).Topics[0].Partitions[0]
+				p := patiently(s, version, q, func(r *kmsg.DeleteRecordsResponse) int16 { return r.Topics[0].Partitions[0].ErrorCode }).Topics[0].Partitions[0]
 				return fmt.Sprint(name(p.ErrorCode), " ", p.LowWatermark)
 			}}
 		},

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -82,6 +83,17 @@ func (b *Broker) commitOffset(off int64, epoch int32, metadata *string, retentio
 	return o
 }
 
+// anyPartition says whether a commit names a partition that there is. One that does not makes no group.
+func (b *Broker) anyPartition(q *kmsg.OffsetCommitRequest) bool {
+	return slices.ContainsFunc(q.Topics, func(qt kmsg.OffsetCommitRequestTopic) bool {
+		t := b.catalog.topic(qt.Topic)
+		if q.Version >= 10 {
+			t = b.catalog.topicByID(qt.TopicID)
+		}
+		return slices.ContainsFunc(qt.Partitions, func(qp kmsg.OffsetCommitRequestTopicPartition) bool { return t.partition(qp.Partition) != nil })
+	})
+}
+
 // maxOffsetMetadata bounds the metadata of a committed offset (offset.metadata.max.bytes).
 const maxOffsetMetadata = 4096
 
@@ -96,7 +108,7 @@ func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 	var accept func(group.Part) error
 	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
 		refused = kerr.GroupAuthorizationFailed
-	} else if g = b.groups.lock(q.Group, q.Generation < 0); g == nil {
+	} else if g = b.groups.lock(q.Group, q.Generation < 0 && b.anyPartition(q)); g == nil {
 		refused = kerr.IllegalGeneration
 		if q.Version >= 9 {
 			refused = kerr.GroupIDNotFound

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -326,7 +327,14 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 // validateTxnCommit says whether a transaction may commit offsets of a group, and returns the group locked unless it is
 // not known. Clients that do not say who they are may, as any administrator may.
 func (b *Broker) validateTxnCommit(q *kmsg.TxnOffsetCommitRequest, c group.Commit) (*consumers, func(group.Part) error, error) {
-	g := b.groups.lock(q.Group, c.Generation < 0)
+	any := slices.ContainsFunc(q.Topics, func(qt kmsg.TxnOffsetCommitRequestTopic) bool {
+		t := b.catalog.topic(qt.Topic)
+		if q.Version >= 6 {
+			t = b.catalog.topicByID(qt.TopicID)
+		}
+		return slices.ContainsFunc(qt.Partitions, func(qp kmsg.TxnOffsetCommitRequestTopicPartition) bool { return t.partition(qp.Partition) != nil })
+	})
+	g := b.groups.lock(q.Group, c.Generation < 0 && any)
 	if g == nil {
 		if q.Version >= 6 {
 			return nil, nil, kerr.GroupIDNotFound
