@@ -243,25 +243,32 @@ func (r WindowReader[K, V]) FetchAll(ctx context.Context, from, to time.Time) it
 	return r.gather(ctx, func(w *state.WindowView[K, V]) iter.Seq2[window.Key[K], V] { return w.FetchAll(from, to) })
 }
 
+func (r WindowReader[K, V]) gather(ctx context.Context, fetch func(*state.WindowView[K, V]) iter.Seq2[window.Key[K], V]) iter.Seq2[Entry[window.Key[K], V], error] {
+	return gather(ctx, r.place, func(s flow.Store) (iter.Seq2[window.Key[K], V], func() error) {
+		view := r.view(s)
+		return fetch(view), view.Err
+	})
+}
+
 // gather visits partitions one after another and gives what fetch finds in each. A task is held up while it is visited, not
 // while what was found is looked at.
-func (r WindowReader[K, V]) gather(ctx context.Context, fetch func(*state.WindowView[K, V]) iter.Seq2[window.Key[K], V]) iter.Seq2[Entry[window.Key[K], V], error] {
+func gather[K, V any](ctx context.Context, p place[K], fetch func(flow.Store) (found iter.Seq2[window.Key[K], V], failed func() error)) iter.Seq2[Entry[window.Key[K], V], error] {
 	return func(yield func(Entry[window.Key[K], V], error) bool) {
-		partitions, err := r.partitions()
+		partitions, err := p.partitions()
 		if err != nil {
 			yield(Entry[window.Key[K], V]{}, err)
 			return
 		}
 		for _, i := range partitions {
 			var all []Entry[window.Key[K], V]
-			err := r.visit(ctx, i, func(s flow.Store) error {
-				view := r.view(s)
-				for k, v := range fetch(view) {
+			err := p.visit(ctx, i, func(s flow.Store) error {
+				found, failed := fetch(s)
+				for k, v := range found {
 					if all = append(all, Entry[window.Key[K], V]{Key: k, Value: v}); ctx.Err() != nil {
 						break
 					}
 				}
-				return cmp.Or(view.Err(), ctx.Err())
+				return cmp.Or(failed(), ctx.Err())
 			})
 			if err != nil {
 				yield(Entry[window.Key[K], V]{}, err)

@@ -12,12 +12,15 @@ import (
 
 // Session names a store of values by key and session: a span from its first record to its last, both included. Its changelog
 // is a Kafka Streams session store's: key, end, start; raw value.
-type Session[K, V any] struct{ spec *flow.StoreSpec }
+type Session[K, V any] struct {
+	spec *flow.StoreSpec
+	keys serde.Serde[K]
+}
 
 // NewSession declares a store. Its retention comes from the operator that uses it; a processor that opens one says
 // Retention, else Build names it.
 func NewSession[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) Session[K, V] {
-	h := Session[K, V]{newSpec(flow.Session, name)}
+	h := Session[K, V]{newSpec(flow.Session, name), k}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewSessions(env, k, v) }
 	written(h.spec, k, v)
 	return h
@@ -25,6 +28,9 @@ func NewSession[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) Sessi
 
 // Spec is for the project's own packages.
 func (h Session[K, V]) Spec() *flow.StoreSpec { return h.spec }
+
+// Keys is how keys are written, without the session.
+func (h Session[K, V]) Keys() serde.Serde[K] { return h.keys }
 
 func (h Session[K, V]) with(f func(*flow.StoreSpec)) Session[K, V] {
 	h.spec = with(h.spec, f)
@@ -35,6 +41,16 @@ func (h Session[K, V]) with(f func(*flow.StoreSpec)) Session[K, V] {
 // at least the gap of its windows and their grace and takes what is longer (Materialized.withRetention).
 func (h Session[K, V]) Retention(d time.Duration) Session[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.Retention = d.Milliseconds() })
+}
+
+// ExpireFirst: see Window.
+func (h Session[K, V]) ExpireFirst() Session[K, V] {
+	return h.with(func(s *flow.StoreSpec) { s.ExpireFirst = true })
+}
+
+// ExpireBySegment: see Window.
+func (h Session[K, V]) ExpireBySegment() Session[K, V] {
+	return h.with(func(s *flow.StoreSpec) { s.BySegment = true })
 }
 
 // EveryUpdate: see KeyValue.
@@ -84,7 +100,7 @@ func (s *SessionStore[K, V]) Get(k window.Key[K]) (v V, ok bool) {
 }
 
 // Put sets the value of a session, with the time of the record in hand. A nil V, where V can be nil, is Delete. kept is
-// false if the session has expired: then nothing is set.
+// false if the session has expired: then nothing is set, and it is counted as dropped.
 func (s *SessionStore[K, V]) Put(k window.Key[K], v V) (kept bool) { return s.put(k, v, s.null(v)) }
 
 // Delete removes a session.
@@ -101,7 +117,10 @@ func (s *SessionStore[K, V]) put(k window.Key[K], v V, null bool) (kept bool) {
 	c.Wrote = true
 	r, expired, err := s.sessions.Touch(k.Key, k.Start.UnixMilli(), k.End.UnixMilli())
 	switch {
-	case fail(c, node, err) || expired:
+	case fail(c, node, err):
+		return false
+	case expired:
+		s.opener.Expired()
 		return false
 	case null:
 		s.sessions.Unset(r, c.Time, nil)

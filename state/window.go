@@ -63,6 +63,13 @@ func (h Window[K, V]) ExpireFirst() Window[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.ExpireFirst = true })
 }
 
+// ExpireBySegment has windows expire as in Kafka Streams' RocksDB stores: what has expired is not seen any more, but can be
+// written again, from nothing, until its segment goes. A segment is half the retention, at least a minute. The
+// default is to expire exactly, as its in-memory stores do.
+func (h Window[K, V]) ExpireBySegment() Window[K, V] {
+	return h.with(func(s *flow.StoreSpec) { s.BySegment = true })
+}
+
 // EveryUpdate: see KeyValue.
 func (h Window[K, V]) EveryUpdate() Window[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.EveryUpdate = true })
@@ -111,7 +118,8 @@ func (s *WindowStore[K, V]) Get(k K, start time.Time) (v V, ok bool) {
 }
 
 // Put sets the value of the window that starts at start, with the time of the record in hand. A nil V, where V can be nil,
-// is Delete. kept is false if the window has expired: then nothing is set.
+// is Delete. kept is false if the window has expired: then nothing is set,
+// and it is counted as dropped.
 func (s *WindowStore[K, V]) Put(k K, v V, start time.Time) (kept bool) {
 	return s.put(k, v, start, s.null(v))
 }
@@ -130,7 +138,10 @@ func (s *WindowStore[K, V]) put(k K, v V, start time.Time, null bool) (kept bool
 	c.Wrote = true
 	r, expired, err := s.windows.Touch(k, start.UnixMilli())
 	switch {
-	case fail(c, node, err) || expired:
+	case fail(c, node, err):
+		return false
+	case expired:
+		s.opener.Expired()
 		return false
 	case null:
 		s.windows.Unset(r, c.Time, nil)

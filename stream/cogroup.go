@@ -20,6 +20,7 @@ type CogroupedKStream[K, A any] struct {
 type coinput[K, A any] struct {
 	plain    func(all *topology.Node, s *topology.Store) *topology.Node
 	windowed func(all *topology.Node, s *topology.Store, w windowing, cell string) *topology.Node
+	sessions func(all *topology.Node, s *topology.Store, w window.SessionWindows, cell string, merge func(A, A) A) *topology.Node
 }
 
 // Cogroup begins a co-grouping with this stream and how its values are folded in, from the zero value on.
@@ -58,6 +59,17 @@ func coinputOf[K, V, A any](g *KGroupedStream[K, V], add adder[K, V, A]) coinput
 			n := &topology.Node{Kind: "cogroup", Parents: []*topology.Node{by.n}, Stores: []*topology.Store{s}, Keyed: true, At: all.At}
 			n.Wire = func(env flow.Env, children []any) (any, error) {
 				return wfn[K, V](newPanes(env, n.ID, all, s, w, add, fan[window.Key[K], change[A]](children)).process), nil
+			}
+			return g.b.graph.Add(n)
+		},
+		sessions: func(all *topology.Node, s *topology.Store, w window.SessionWindows, cell string, merge func(A, A) A) *topology.Node {
+			by := sessionsBy(g, w)
+			by.n.At = all.At
+			by.settle(s, cell)
+			n := &topology.Node{Kind: "cogroup", Parents: []*topology.Node{by.n}, Stores: []*topology.Store{s}, Keyed: true, At: all.At}
+			n.Wire = func(env flow.Env, children []any) (any, error) {
+				p := newSessions(env, n.ID, all, s, w, merging[K, V, A]{add, plainly[K](merge)}, fan[window.Key[K], change[A]](children))
+				return sfn[K, V](p.process), nil
 			}
 			return g.b.graph.Add(n)
 		},
@@ -117,5 +129,33 @@ func (g *TimeWindowedCogroupedKStream[K, A]) Aggregate(h state.Window[K, A]) *Wi
 		return down, nil
 	}
 	g.c.b.graph.Add(all)
-	return storedWindows[K, A](g.c.b, all, s)
+	return storedWindows[K, A](g.c.b, all, s, g.w)
+}
+
+// SessionsBy groups by sessions as well. Each of the streams has its own stream time.
+func (c *CogroupedKStream[K, A]) SessionsBy(w window.SessionWindows) *SessionWindowedCogroupedKStream[K, A] {
+	return &SessionWindowedCogroupedKStream[K, A]{c, w}
+}
+
+// SessionWindowedCogroupedKStream is a co-grouping cut into sessions.
+type SessionWindowedCogroupedKStream[K, A any] struct {
+	c *CogroupedKStream[K, A]
+	w window.SessionWindows
+}
+
+// Aggregate folds the values of each key and session, of all streams, into one aggregate. merge is as in
+// SessionWindowedKStream.Aggregate; what it is called with first is what the stream of the record in hand starts from.
+func (g *SessionWindowedCogroupedKStream[K, A]) Aggregate(h state.Session[K, A], merge func(A, A) A) *WindowedKTable[K, A] {
+	all, s := g.c.join(where(), h, func(i int, in coinput[K, A], all *topology.Node, s *topology.Store) *topology.Node {
+		return in.sessions(all, s, g.w, s.Spec.Name+"."+strconv.Itoa(i), merge)
+	})
+	all.Wire = func(env flow.Env, children []any) (any, error) {
+		down := fan[window.Key[K], change[A]](children)
+		if len(children) > 0 && !s.Spec.EveryUpdate {
+			env.Flush(all.ID, &sessions[K, A, A]{store: env.Store(s.Spec.Name).(*table.Sessions[K, A]), node: all.ID, down: down})
+		}
+		return down, nil
+	}
+	g.c.b.graph.Add(all)
+	return storedSessions[K, A](g.c.b, all, s, g.w)
 }

@@ -48,7 +48,7 @@ func counting[K, V any]() adder[K, V, int64] {
 func reducing[K, V any](f func(V, V) V) adder[K, V, V] {
 	null := nullness[V]()
 	return adder[K, V, V]{func(_ *flow.Ctx, a V, live bool, _ K, v V) (V, bool, error) {
-		if live {
+		if live && !null.of(a) { // a merged session may be null
 			v = f(a, v)
 		}
 		return v, !null.of(v), nil

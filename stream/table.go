@@ -40,8 +40,9 @@ type rows[K, V any] struct {
 	// that nothing has changed.
 	wantOld func() bool
 	// sparse: no updates from nothing to nothing; a table of filtered rows says nothing of rows it never had.
-	sparse bool
-	joined bool // its updates bring their old values along
+	sparse  bool
+	closing *closing // of windowed tables: when their windows close
+	joined  bool     // its updates bring their old values along
 }
 
 // Named labels the operator in metrics, errors and descriptions.
@@ -268,7 +269,7 @@ type rowFunc[K, V, V2 any] func(k K, v V, live bool) (v2 V2, ok bool, err error)
 func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V, V2]) rows[K, V2] {
 	old := false
 	sparse = sparse && t.past == nil // of a versioned table each update counts
-	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse}
+	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, closing: t.closing}
 	d.wantOld = func() bool {
 		old = old || t.wantOld()
 		return old
@@ -405,6 +406,7 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 		}, nil
 	})
 	kept := stored[K, V](t.b, n, s)
+	kept.closing = t.closing
 	if t.joined {
 		kept.wantOld = func() bool {
 			n.NeedOld = true

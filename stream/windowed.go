@@ -2,6 +2,7 @@ package stream
 
 import (
 	"math"
+	"time"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/table"
@@ -57,6 +58,14 @@ func (w windowing) end(start int64) int64 {
 	return w.time.EndMS(start)
 }
 
+func (w windowing) closing() *closing {
+	c := &closing{grace: w.grace(), size: window.Forever}
+	if size := w.end(0); size != math.MaxInt64 {
+		c.size = time.Duration(size) * time.Millisecond
+	}
+	return c
+}
+
 // late says whether every window that holds a time has closed: the youngest starts last, and closes last.
 func (w windowing) late(at, streamTime int64) bool {
 	if w.slides {
@@ -68,8 +77,47 @@ func (w windowing) late(at, streamTime int64) bool {
 // clock names the cells that keep a windowed stream's time: one per store, so that a name is never one of position.
 type clock struct{ stores []string }
 
+// ticker is the stream time of a windowed stream in one task.
+type ticker struct {
+	now   int64 // -1: none yet
+	cells []*int64
+}
+
+func (k *clock) wire(env flow.Env) *ticker {
+	t := &ticker{now: -1}
+	for _, s := range k.stores {
+		cell := env.Cell(s+"@time", true)
+		t.cells = append(t.cells, cell)
+		t.now = max(t.now, *cell)
+	}
+	return t
+}
+
+func (t *ticker) see(c *flow.Ctx) {
+	if c.Time <= t.now {
+		return
+	}
+	c.Wrote = true // stream time is state: leaving the record out must take it back
+	t.now = c.Time
+	for _, cell := range t.cells {
+		*cell = t.now
+	}
+}
+
 // late is the boxed function of a stream of late records, so that windowedBy tells it from aggregates.
 type late[K, V any] struct{ f fn[K, V] }
+
+// parted tells a windowed stream's aggregates from its streams of late records.
+func parted[K, V, F any](children []any) (lates []fn[K, V], aggs []F) {
+	for _, c := range children {
+		if l, ok := c.(late[K, V]); ok {
+			lates = append(lates, l.f)
+		} else {
+			aggs = append(aggs, c.(F))
+		}
+	}
+	return lates, aggs
+}
 
 // wfn folds a record into the windows that are open at streamTime.
 type wfn[K, V any] func(c *flow.Ctx, streamTime int64, k K, v V)
@@ -81,22 +129,8 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w windowing) *TimeWindowedKSt
 	}
 	clock := &clock{}
 	n.Wire = func(env flow.Env, children []any) (any, error) {
-		var lates []fn[K, V]
-		var aggs []wfn[K, V]
-		for _, c := range children {
-			if l, ok := c.(late[K, V]); ok {
-				lates = append(lates, l.f)
-			} else {
-				aggs = append(aggs, c.(wfn[K, V]))
-			}
-		}
-		var cells []*int64
-		streamTime := int64(-1)
-		for _, s := range clock.stores {
-			cell := env.Cell(s+"@time", true)
-			cells = append(cells, cell)
-			streamTime = max(streamTime, *cell)
-		}
+		lates, aggs := parted[K, V, wfn[K, V]](children)
+		time := clock.wire(env)
 		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			if c.KeyNull {
 				env.Dropped(n.ID, nullKey)
@@ -106,14 +140,8 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w windowing) *TimeWindowedKSt
 				env.Dropped(n.ID, nullValue)
 				return
 			}
-			if c.Time > streamTime {
-				c.Wrote = true // stream time is state: leaving the record out must take it back
-				streamTime = c.Time
-				for _, cell := range cells {
-					*cell = streamTime
-				}
-			}
-			if len(lates) > 0 && w.late(c.Time, streamTime) {
+			time.see(c)
+			if len(lates) > 0 && w.late(c.Time, time.now) {
 				for _, f := range lates {
 					if f(c, k, v); c.Err != nil {
 						return
@@ -121,7 +149,7 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w windowing) *TimeWindowedKSt
 				}
 			}
 			for _, f := range aggs {
-				if f(c, streamTime, k, v); c.Err != nil {
+				if f(c, time.now, k, v); c.Err != nil {
 					return
 				}
 			}
@@ -146,10 +174,14 @@ func (g *TimeWindowedKStream[K, V]) OnClose() *TimeWindowedKStream[K, V] {
 // Late is a stream of its own: the records that came after their last window had closed, as they came. They are counted as
 // dropped as well.
 func (g *TimeWindowedKStream[K, V]) Late() *KStream[K, V] {
-	n := &topology.Node{Kind: "late", Parents: []*topology.Node{g.n}, At: where()}
+	return lateOf[K, V](g.b, g.n)
+}
+
+func lateOf[K, V any](b *Builder, from *topology.Node) *KStream[K, V] {
+	n := &topology.Node{Kind: "late", Parents: []*topology.Node{from}, At: where()}
 	n.Wire = func(_ flow.Env, children []any) (any, error) { return late[K, V]{fan[K, V](children)}, nil }
-	g.b.graph.Add(n)
-	return &KStream[K, V]{g.b, n}
+	b.graph.Add(n)
+	return &KStream[K, V]{b, n}
 }
 
 // Count counts the records of each key and window, null values included.
@@ -213,7 +245,7 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 		return wfn[K, V](p.process), nil
 	}
 	g.b.graph.Add(n)
-	return storedWindows[K, A](g.b, n, s)
+	return storedWindows[K, A](g.b, n, s, g.w)
 }
 
 // settle gives a store what the windows need, and the clock a cell of that name.

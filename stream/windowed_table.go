@@ -12,8 +12,8 @@ import (
 type WindowedKTable[K, V any] struct{ rows[window.Key[K], V] }
 
 // storedWindows is the table that a node keeps in its own window store.
-func storedWindows[K, V any](b *Builder, n *topology.Node, s *topology.Store) *WindowedKTable[K, V] {
-	return &WindowedKTable[K, V]{rows[window.Key[K], V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() bool { n.NeedOld = true; return true },
+func storedWindows[K, V any](b *Builder, n *topology.Node, s *topology.Store, w windowing) *WindowedKTable[K, V] {
+	return &WindowedKTable[K, V]{rows[window.Key[K], V]{b: b, n: n, stores: []*topology.Store{s}, closing: w.closing(), wantOld: func() bool { n.NeedOld = true; return true },
 		view: func(env flow.Env) getter[window.Key[K], V] {
 			store := env.Store(s.Spec.Name).(*table.Windows[K, V])
 			return func(c *flow.Ctx, k window.Key[K]) (v V, at int64, ok bool) {

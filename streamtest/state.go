@@ -6,6 +6,7 @@ import (
 	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/window"
 )
 
 // Get reads a key of a table, committed or not, from whichever task has it.
@@ -66,4 +67,18 @@ func Panes[K, V any](d *Driver, h state.Window[K, V]) (panes []Pane[K, V]) {
 		}))
 	}
 	return panes
+}
+
+// Sessions are all sessions of a store, committed or not: by partition, end, start and key bytes. Time is that of the record
+// that last changed one.
+func Sessions[K, V any](d *Driver, h state.Session[K, V]) (sessions []stream.Record[window.Key[K], V]) {
+	d.tb.Helper()
+	for _, s := range d.Stores(h.Spec().Name) {
+		d.must(s.(*table.Sessions[K, V]).FindAll(0, 1<<62, func(k K, start, end int64, v V, at int64) bool {
+			key := window.Key[K]{Key: k, Span: window.Millis(start, end)}
+			sessions = append(sessions, stream.Record[window.Key[K], V]{Key: key, Value: v, Time: time.UnixMilli(at).UTC()})
+			return true
+		}))
+	}
+	return sessions
 }

@@ -164,6 +164,8 @@ func (in *interpreter) apply(step Step) any {
 		return in.toStream(step)
 	case "streamJoin":
 		return in.streamJoin(step)
+	case "suppress":
+		return in.suppress(step)
 	case "tableJoin":
 		return in.tableJoin(step)
 	case "foreignKeyJoin":
@@ -323,13 +325,19 @@ func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[t
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))
 	}
-	if by := in.step(step.in(0)); by.text("emit") == "close" && in.vector.Spec.Config.Stores == "rocksDB" {
+	if in.persistent() {
+		h = h.ExpireBySegment()
+	}
+	if by := in.step(step.in(0)); by.text("emit") == "close" && in.persistent() {
 		// Java's persistent stores for emission on close keep a window one millisecond longer.
 		w := by.sub("window")
 		h = h.Retention(max(step.duration("retentionMs"), w.duration("sizeMs")+2*w.duration("diffMs")+w.duration("graceMs")) + time.Millisecond)
 	}
 	return h
 }
+
+// persistent says whether Java's windowed stores of this vector expire by segment.
+func (in *interpreter) persistent() bool { return in.vector.Spec.Config.Stores == "rocksDB" }
 
 // step is the step that made an object.
 func (in *interpreter) step(id string) Step { return in.vector.step(id) }
@@ -355,6 +363,8 @@ func (in *interpreter) windowedBy(step Step) any {
 			g = g.OnClose()
 		}
 		return g
+	case "session":
+		return in.sessionsBy(step, window.Session(w.duration("gapMs")).Grace(grace))
 	default:
 		panic(unsupported(w.text("type") + " windows"))
 	}
@@ -413,6 +423,8 @@ func (in *interpreter) count(step Step) any {
 		return g.Count(in.counts(step)).MapValues(decimals)
 	case panes:
 		return stream.FlattenTable(g.Count(windows(in, step, serde.Int64)).MapValues(decimals))
+	case runs:
+		return stream.FlattenTable(g.Count(sessions(in, step, serde.Int64)).MapValues(decimals))
 	case grouped:
 		return g.Count(in.counts(step)).MapValues(decimals)
 	}
@@ -426,6 +438,8 @@ func (in *interpreter) reduce(step Step) any {
 		return g.Reduce(in.keyValue(step), f)
 	case panes:
 		return stream.FlattenTable(g.Reduce(windows[text](in, step, nullable), f))
+	case runs:
+		return stream.FlattenTable(g.Reduce(sessions[text](in, step, nullable), f))
 	case grouped:
 		return g.Reduce(in.keyValue(step), f, reducer(step.text("subtract")))
 	}
@@ -446,6 +460,11 @@ func (in *interpreter) aggregate(step Step) any {
 		return g.Fold(in.keyValue(step), fold)
 	case panes:
 		return stream.FlattenTable(g.Fold(windows[text](in, step, nullable), fold))
+	case runs:
+		merge := merger(step.text("merge"))
+		return stream.FlattenTable(g.Fold(sessions[text](in, step, nullable), fold, func(_, a, b text) (text, error) { return merge(a, b), nil }))
+	case coruns:
+		return stream.FlattenTable(g.Aggregate(sessions[text](in, step, nullable), merger(step.text("merge"))))
 	case cogroup:
 		return g.Aggregate(in.keyValue(step))
 	case copanes:

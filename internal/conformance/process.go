@@ -3,11 +3,13 @@ package conformance
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/stream"
+	"github.com/moldau/moldau/window"
 )
 
 type (
@@ -18,13 +20,14 @@ type (
 
 // processor is any of the vocabulary, with its store.
 type processor struct {
-	step    Step
-	h       state.Handle
-	kv      *state.KV[text, text]
-	windows *state.WindowStore[text, text]
-	past    *state.VersionedStore[text, text]
-	do      func(p *processor, c *context, r record)
-	call    int64
+	step     Step
+	h        state.Handle
+	kv       *state.KV[text, text]
+	windows  *state.WindowStore[text, text]
+	past     *state.VersionedStore[text, text]
+	sessions *state.SessionStore[text, text]
+	do       func(p *processor, c *context, r record)
+	call     int64
 }
 
 func (p *processor) Init(s *scope) error {
@@ -35,6 +38,8 @@ func (p *processor) Init(s *scope) error {
 		p.windows = h.Open(s)
 	case state.Versioned[text, text]:
 		p.past = h.Open(s)
+	case state.Session[text, text]:
+		p.sessions = h.Open(s)
 	}
 	if p.step.text("processor") == "punctuate" {
 		every := s.EveryStreamTime
@@ -123,6 +128,40 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 		}
 		c.Forward(r.With(limit(b.String())))
 	},
+	"sessionNear": func(p *processor, c *context, r record) {
+		p.putSession(r)
+		from, to := p.near(r)
+		c.Forward(r.With(limit(p.showSessions(p.sessions.Find(r.Key, from, to)))))
+	},
+}
+
+// showSessions shows what a search finds. Java's in-memory stores give sessions of one end from the last start to the first.
+func (p *processor) showSessions(found iter.Seq2[wkey, text]) string {
+	var b strings.Builder
+	var tied []string
+	last := time.Time{}
+	flush := func() {
+		if p.step.text("storeType") == "inMemory" {
+			slices.Reverse(tied)
+		}
+		b.WriteString(strings.Join(tied, ""))
+		tied = tied[:0]
+	}
+	for k, v := range found {
+		if !k.End.Equal(last) {
+			flush()
+		}
+		last = k.End
+		tied = append(tied, fmt.Sprintf("%d/%d=%s;", k.Start.UnixMilli(), k.End.UnixMilli(), str(v)))
+	}
+	flush()
+	return b.String()
+}
+
+// putSession makes a session of a record, as long as its value says.
+func (p *processor) putSession(r record) {
+	start := r.Time.UnixMilli()
+	p.sessions.Put(wkey{Key: r.Key, Span: window.Millis(start, start+floorMod(num(r.Value), 8)*p.step.number("unitMs"))}, r.Value)
 }
 
 // near is the time around a record.
@@ -179,7 +218,17 @@ func (in *interpreter) processorStore(step Step) state.Handle {
 	case "versioned":
 		return versioned[text](step, nullable)
 	case "window":
-		return state.NewWindow(name, nullable, nullable).Retention(step.duration("retentionMs")).Size(step.duration("sizeMs"))
+		h := state.NewWindow(name, nullable, nullable).Retention(step.duration("retentionMs")).Size(step.duration("sizeMs"))
+		if step.text("storeType") == "persistent" {
+			h = h.ExpireBySegment()
+		}
+		return h
+	case "session":
+		h := state.NewSession(name, nullable, nullable).Retention(step.duration("retentionMs"))
+		if step.text("storeType") == "persistent" {
+			h = h.ExpireBySegment()
+		}
+		return h
 	default:
 		panic(unsupported("processor store " + kind))
 	}

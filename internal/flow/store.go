@@ -53,6 +53,7 @@ type StoreSpec struct {
 	BySegment   bool              // windows and sessions: what has expired is not seen, but may be written until its segment goes, as in RocksDB stores
 	SingleStore bool              // join buffers: a stream joined with itself keeps one store
 	Unlogged    bool              // no changelog
+	LogHeaders  []Header          // of every changelog record with a value
 	Changelog   map[string]string // extra settings of the changelog topic
 	At          string            // where the handle was made, file:line
 	Key, Value  string            // how they are written, in the words of serde.Format

@@ -1,11 +1,14 @@
 package table
 
-// Clone is a value that nobody else has, for an aggregate that starts from another one.
-func (w *Windows[K, V]) Clone(v V) (V, error) {
-	return w.windows.(interface{ clone(V) (V, error) }).clone(v)
-}
+type cloner[V any] interface{ clone(V) (V, error) }
 
-func (s *windowed[K, V, C]) clone(v V) (V, error) {
+// Clone is a value that nobody else has, for an aggregate that starts from another one.
+func (w *Windows[K, V]) Clone(v V) (V, error) { return w.windows.(cloner[V]).clone(v) }
+
+// Clone is a value that nobody else has, for an aggregate that is merged with another one.
+func (s *Sessions[K, V]) Clone(v V) (V, error) { return s.sessions.(cloner[V]).clone(v) }
+
+func (s *panes[K, V, S, C]) clone(v V) (V, error) {
 	r, ok := any(s.rep).(*coded[V])
 	if !ok {
 		return v, nil

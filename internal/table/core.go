@@ -249,7 +249,7 @@ func (c *core[S, C]) seal(l *log[C], t *tab[S, C], e *entry[S, C], out *flow.Eff
 	if c.env.Changelog != nil {
 		o := flow.Out{Topic: c.env.Changelog, Partition: c.env.Partition, Time: e.time, Key: b[log:mid:mid]}
 		if value != nil {
-			o.Value = value[8:]
+			o.Value, o.Headers = value[8:], c.env.Spec.LogHeaders
 		}
 		out.Records = append(out.Records, o)
 	}

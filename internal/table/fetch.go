@@ -14,6 +14,7 @@ type query struct {
 	from, to  int64
 	reverse   bool
 	committed bool
+	hidden    bool // also those that have expired and are not gone
 }
 
 // seenAs is the stream time that decides what has expired.
@@ -57,7 +58,7 @@ func (s *panes[K, V, S, C]) eachPane(q query, f func(p *pane[S, C]) (more bool, 
 
 // fetch gives the entries of a key whose times are between from and to, by suffix. f may change the store.
 func (s *panes[K, V, S, C]) fetch(k K, q query, f func(sub S, v V, at int64) bool) error {
-	q.from = s.clamp(q.from, s.seenAs(q))
+	q.from = s.clamp(q)
 	return s.eachPane(q, func(p *pane[S, C]) (bool, error) {
 		key, err := s.encode(k)
 		if err != nil {
@@ -159,7 +160,7 @@ func (s *panes[K, V, S, C]) rows(p *pane[S, C], q query) (rows []row[S], err err
 
 // fetchAll gives the entries of all keys whose times are between from and to, by suffix and key.
 func (s *panes[K, V, S, C]) fetchAll(q query, f func(k K, sub S, v V, at int64) bool) error {
-	q.from = s.clamp(q.from, s.seenAs(q))
+	q.from = s.clamp(q)
 	return s.eachPane(q, func(p *pane[S, C]) (bool, error) {
 		rows, err := s.rows(p, q)
 		if err != nil {

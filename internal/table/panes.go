@@ -21,6 +21,7 @@ type panes[K, V any, S timed[S], C any] struct {
 	needOld   bool
 	retention int64
 	interval  int64
+	coarse    int64         // what is kept is kept in whole segments of so many ms; 0: exactly
 	all       []*pane[S, C] // by segment
 	last      *pane[S, C]   // the one used last
 	numbered  bool          // entries have numbers, and are found by key only
@@ -42,6 +43,9 @@ const panesKept = 256
 // buffersKept is the same where a search goes over most of the retention, from one time to another, and not to one start.
 const buffersKept = 4
 
+// minSegment is the least length of a segment of Kafka Streams' RocksDB stores, in ms; the length is half the retention.
+const minSegment = 60_000
+
 // day is how much a pane holds where nothing ever expires, in ms.
 const day = 24 * 60 * 60 * 1000
 
@@ -56,6 +60,8 @@ func (s *panes[K, V, S, C]) begin(env flow.StoreEnv, k serde.Serde[K], rep rep[V
 		s.interval = day
 	case s.numbered:
 		s.interval = max(s.retention/buffersKept, 1)
+	case env.Spec.BySegment:
+		s.coarse = max(s.retention/2, minSegment)
 	}
 	if err := s.init(env, rep); err != nil {
 		return err
@@ -93,15 +99,35 @@ func floorDiv(a, b int64) int64 {
 
 func (s *panes[K, V, S, C]) segment(at int64) int64 { return floorDiv(at, s.interval) }
 
-// expired is by the store's own stream time.
+// expired is by the store's own stream time: what has expired is not seen any more.
 func (s *panes[K, V, S, C]) expired(at, seen int64) bool { return seen >= 0 && at <= seen-s.retention }
 
-// clamp leaves out what has expired.
-func (s *panes[K, V, S, C]) clamp(from, seen int64) int64 {
-	if seen < 0 || s.retention == math.MaxInt64 {
-		return from
+// gone is expired, too, unless expiry is by segment: then what is not seen any more may be there, and be written again, until
+// its segment goes.
+func (s *panes[K, V, S, C]) gone(at, seen int64) bool { return seen >= 0 && at < s.floor(seen) }
+
+// floor is the first time that is not gone.
+func (s *panes[K, V, S, C]) floor(seen int64) int64 {
+	switch {
+	case seen < 0 || s.retention == math.MaxInt64:
+		return math.MinInt64
+	case s.coarse > 0:
+		return floorDiv(seen-s.retention, s.coarse) * s.coarse
+	default:
+		return seen - s.retention + 1
 	}
-	return max(from, seen-s.retention+1)
+}
+
+// clamp leaves out what has expired.
+func (s *panes[K, V, S, C]) clamp(q query) int64 {
+	seen := s.seenAs(q)
+	if seen < 0 || s.retention == math.MaxInt64 {
+		return q.from
+	}
+	if q.hidden {
+		return max(q.from, s.floor(seen))
+	}
+	return max(q.from, seen-s.retention+1)
 }
 
 // metaKey holds the interval, the stream time and, if entries are numbered, the last number in the tier, before every segment.
@@ -199,7 +225,7 @@ func (s *panes[K, V, S, C]) expire() error {
 	if seen < 0 || s.retention == math.MaxInt64 {
 		return nil
 	}
-	end := floorDiv(seen-s.retention+1, s.interval) // the first segment with a time that is not expired
+	end := floorDiv(s.floor(seen), s.interval) // the first segment with a time that is not gone
 	n := s.index(end)
 	if n == 0 {
 		return nil
@@ -243,7 +269,7 @@ func (s *panes[K, V, S, C]) Restore(records []flow.In, next int64) error {
 	err := s.restore(records, next, func(_ []byte, sub S) *tab[S, C] {
 		at := sub.time()
 		s.seen, s.seq = max(s.seen, at), sub.number()
-		if s.expired(at, s.seen) {
+		if s.gone(at, s.seen) {
 			return nil
 		}
 		seg := s.segment(at)
@@ -350,7 +376,7 @@ func (s *panes[K, V, S, C]) wasCommitted(k K, sub S) (v V, at int64, ok bool, er
 }
 
 func (s *panes[K, V, S, C]) touchAt(k K, sub S) (r Ref, expired bool, err error) {
-	if s.expired(sub.time(), s.seen) {
+	if s.gone(sub.time(), s.seen) {
 		return Ref{}, true, nil
 	}
 	key, err := s.encode(k)
@@ -381,7 +407,7 @@ func (s *panes[K, V, S, C]) touchAt(k K, sub S) (r Ref, expired bool, err error)
 
 func (s *panes[K, V, S, C]) At(r Ref) (v V, at int64, ok bool) {
 	e := s.touched(r)
-	if e.bits&live == 0 {
+	if e.bits&live == 0 || s.coarse > 0 && s.expired(e.sub.time(), s.seen) {
 		return v, e.time, false
 	}
 	return must(s.rep.view(&e.cell)), e.time, true
@@ -412,6 +438,10 @@ func (s *panes[K, V, S, C]) changed(f func(k K, sub S, c Change[V]) error) error
 		ch, err := change(s.rep, &e.cell, e.time, e.bits, r, s.needOld)
 		if err != nil {
 			return s.reading(t.key(e), err)
+		}
+		if s.coarse > 0 && ch.WasLive && s.expired(e.sub.time(), s.seen) {
+			var none V
+			ch.Old, ch.WasLive = none, false
 		}
 		ch.Headers = headers
 		return f(k, e.sub, ch)

@@ -105,7 +105,7 @@ func (s *recorded[K, V, C]) log(k K, at int64, v *V) error {
 }
 
 func (s *recorded[K, V, C]) Fetch(k K, from, to int64, f func(at int64, v V) bool) error {
-	from = s.clamp(from, s.seen)
+	from = s.clamp(query{from: from})
 	if from > to || len(s.all) == 0 {
 		return nil
 	}

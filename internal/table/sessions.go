@@ -31,8 +31,11 @@ type sessions[K, V any] interface {
 	// FindReverse is Find from the last to the first.
 	FindReverse(k K, earliestEnd, latestStart int64, f func(start, end int64, v V, at int64) bool) error
 	// FindAll calls f for the sessions of all keys that end between from and to, both inclusive, by end, then by start, then
-	// by serialized key bytes. It costs little if there are none: an operator that emits when windows close asks it.
+	// by serialized key bytes. It costs little if there are none.
 	FindAll(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error
+	// Closing is what an operator that emits when sessions close asks for: FindAll and, where expiry is by segment, those
+	// that have expired but are not gone, as in Kafka Streams.
+	Closing(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error
 	// FindAllReverse is FindAll from the last to the first.
 	FindAllReverse(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error
 	// Committed, CommittedFind and CommittedFindAll are the same as of the last Done, whatever epochs are open.
@@ -92,6 +95,10 @@ func (s *sessioned[K, V, C]) one(k K, q query, latestStart int64, f func(start, 
 
 func (s *sessioned[K, V, C]) FindAll(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error {
 	return s.many(query{from: from, to: to}, f)
+}
+
+func (s *sessioned[K, V, C]) Closing(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error {
+	return s.many(query{from: from, to: to, hidden: true}, f)
 }
 
 func (s *sessioned[K, V, C]) FindAllReverse(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error {
