@@ -30,9 +30,9 @@ func (in *interpreter) sessionsBy(step Step, w window.SessionWindows) any {
 }
 
 func sessions[V any](in *interpreter, step Step, v serde.Serde[V]) state.Session[text, V] {
-	h := state.NewSession(storeName(step), nullable, v).ExpireFirst()
+	h := state.NewSession(storeName(step), nullable, v)
 	if in.each() {
-		h = h.EveryUpdate()
+		h = h.ExpireFirst().EveryUpdate()
 	}
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))

@@ -60,7 +60,8 @@ func (s *panes[K, V, S, C]) begin(env flow.StoreEnv, k serde.Serde[K], rep rep[V
 		s.interval = day
 	case s.numbered:
 		s.interval = max(s.retention/buffersKept, 1)
-	case env.Spec.BySegment:
+	}
+	if env.Spec.BySegment && s.retention < math.MaxInt64 {
 		s.coarse = max(s.retention/2, minSegment)
 	}
 	if err := s.init(env, rep); err != nil {
