@@ -127,6 +127,7 @@ func (l *live) start(workers int) (err error) {
 	if l.top, err = b.Build(); err != nil {
 		return err
 	}
+	l.run.topology = l.top
 	l.app, err = moldau.New("oracle", l.top, moldau.Config{
 		StateDir: l.dir, Workers: workers, CommitInterval: time.Millisecond,
 		MaxTaskIdle: -1, // one event at a time: there is nothing to wait for

@@ -356,7 +356,7 @@ func (r *run) expiry(changelog string) func(line string) bool {
 		return int64(binary.BigEndian.Uint64(b[len(b)-tail:]))
 	}
 	var seen int64
-	for _, one := range r.d.Raw(changelog) {
+	for _, one := range r.topics.Raw(changelog) {
 		seen = max(seen, at(hex.EncodeToString(one.Key)))
 	}
 	return func(line string) bool { return at(line) <= seen-s.Spec.Retention }
