@@ -175,7 +175,7 @@ func (b *Broker) describeUserSCRAM(r *request, q *kmsg.DescribeUserSCRAMCredenti
 	credentials := *b.security.credentials.Load()
 	var users []string
 	for l := range credentials {
-		if q.Users == nil || len(q.Users) == 0 {
+		if len(q.Users) == 0 {
 			users = append(users, l.user)
 		}
 	}

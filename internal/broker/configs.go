@@ -246,15 +246,15 @@ func applyAll(alter []alteration, settings map[string]string, kind []setting) *r
 }
 
 func (a alteration) apply(settings map[string]string, kind []setting) *refusal {
+	if a.op == kmsg.IncrementalAlterConfigOpDelete {
+		delete(settings, a.name) // also one that is not known, as in Kafka
+		return nil
+	}
 	i := slices.IndexFunc(kind, func(s setting) bool { return s.name == a.name })
 	if i < 0 {
 		return refuse(kerr.InvalidConfig, "unknown config name: %s", a.name)
 	}
 	s := kind[i]
-	if a.op == kmsg.IncrementalAlterConfigOpDelete {
-		delete(settings, a.name)
-		return nil
-	}
 	if a.value == nil {
 		return refuse(kerr.InvalidConfig, "null value not supported: %s", a.name)
 	}

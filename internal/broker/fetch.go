@@ -184,6 +184,7 @@ func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, com
 				b.slog.Error("a partition cannot be read", "partition", p.String(), "offset", r.part.offset, "err", err)
 			}
 			r.Batches, r.Bytes, r.Aborted = nil, 0, nil
+			r.HighWatermark, r.LastStable, r.LogStart = -1, -1, -1
 			continue
 		}
 		if f.Bytes > 0 {

@@ -98,8 +98,8 @@ func TestFetchLimits(t *testing.T) {
 	q.Topics[0].Partitions[0].FetchOffset = 4
 	p := ask[*kmsg.FetchResponse](r, 13, q).Topics[0].Partitions[0]
 	wantCode(t, "behind the end", p.ErrorCode, kerr.OffsetOutOfRange)
-	if p.HighWatermark != 3 || p.LogStartOffset != 0 {
-		t.Errorf("offsets with an error: %d to %d", p.LogStartOffset, p.HighWatermark)
+	if p.HighWatermark != -1 || p.LogStartOffset != -1 {
+		t.Errorf("offsets with an error: %d to %d, Apache Kafka says nothing", p.LogStartOffset, p.HighWatermark)
 	}
 	q.Topics[0].Partitions[0].FetchOffset = 0
 	q.Topics[0].Partitions[0].CurrentLeaderEpoch = 99
