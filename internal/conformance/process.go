@@ -110,6 +110,7 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 	"punctuate":    func(p *processor, c *context, r record) { p.kv.Put(r.Key, r.Value) },
 	"asOf":         asOf,
 	"versionedOps": versionedOps,
+	"windowScan":   windowScan,
 	"windowSum": func(p *processor, c *context, r record) {
 		size := p.step.duration("sizeMs")
 		at := r.Time.UnixMilli()
