@@ -111,6 +111,7 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 	"asOf":         asOf,
 	"versionedOps": versionedOps,
 	"windowScan":   windowScan,
+	"sessionScan":  sessionScan,
 	"windowSum": func(p *processor, c *context, r record) {
 		size := p.step.duration("sizeMs")
 		at := r.Time.UnixMilli()
