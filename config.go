@@ -18,6 +18,7 @@ import (
 
 	"github.com/moldau/moldau/internal/broker"
 	"github.com/moldau/moldau/internal/broker/log"
+	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/task"
 	"github.com/moldau/moldau/internal/worker"
 	"github.com/moldau/moldau/topology"
@@ -56,15 +57,37 @@ const (
 // RecordError is a record, a punctuation or a flush that failed, and where; it wraps the cause.
 type RecordError = task.Error
 
-// Verdict is what an error policy says of a RecordError.
-type Verdict = task.Verdict
+// ErrorKind says which policy a RecordError is up to: Errors.Decoding, Processing or Production.
+type ErrorKind = task.ErrorKind
 
+// Values of RecordError.Kind.
+const (
+	Decoding   = task.Decoding
+	Processing = task.Processing
+	Production = task.Production
+)
+
+// Errors says what becomes of records that fail. The zero value stops the application at the first.
+type Errors = task.Errors
+
+// ErrorPolicy is what becomes of one kind of error: it is tried again, then Action follows.
+type ErrorPolicy = task.ErrorPolicy
+
+// Action is what an error policy does in the end.
+type Action = task.Action
+
+// Values of ErrorPolicy.Action.
 const (
 	// Fail stops the application. What came before the record's epoch is committed, the rest is done again by the next run.
 	Fail = task.Fail
 	// Skip leaves the record out: nothing that it did remains.
 	Skip = task.Skip
+	// Continue leaves out what the operator that failed would have given on; what the record did elsewhere stands.
+	Continue = task.Continue
 )
+
+// PanicError is what a RecordError wraps if a user function panicked.
+type PanicError = flow.Panic
 
 // Response is what to do about an error that no policy has dealt with.
 type Response = worker.Response
@@ -160,9 +183,9 @@ type Config struct {
 	// MaxTaskIdle is how long a task with several inputs waits for one that is empty, so that records come in the order of
 	// time (max.task.idle.ms). 0: only for what the broker has; negative: not at all.
 	MaxTaskIdle time.Duration
-	// Errors decides about records that cannot be decoded or whose processing fails. It is called on the goroutine of the
-	// task and must not block. nil: Fail.
-	Errors func(*RecordError) Verdict
+	// Errors says what becomes of records that cannot be read, processed or written (*.exception.handler). The zero value
+	// stops the application.
+	Errors Errors
 
 	// Uncaught decides about errors that stop a worker or the process: what Errors said Fail to, and what is wrong with the cluster or
 	// the disk. It is called where that happens and must not block. nil: StopClient (StreamsUncaughtExceptionHandler).
@@ -267,6 +290,11 @@ func (c Config) Validate() error {
 	}
 	if !slices.Contains([]Reset{topology.ResetDefault, Earliest, Latest, Committed}, c.Reset) {
 		bad("unknown Reset %q; use Earliest, Latest or Committed", c.Reset)
+	}
+	if err := c.Errors.Validate(); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			bad("Errors.%s", line)
+		}
 	}
 	if c.HTTP != "" {
 		if _, _, err := net.SplitHostPort(c.HTTP); err != nil {

@@ -21,12 +21,14 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	err := moldau.Config{
 		Brokers: []string{"one"}, Listen: ":9092", Broker: moldau.BrokerConfig{DefaultPartitions: 2}, Guarantee: 7,
 		CommitInterval: -1, TransactionTimeout: time.Microsecond, Workers: -1, Memory: 5, Reset: "middle", HTTP: "x", ReplicationFactor: -3,
+		Errors: moldau.Errors{Production: moldau.ErrorPolicy{Action: 9}, Processing: moldau.ErrorPolicy{DeadLetter: "x"}},
 	}.Validate()
 	if err == nil {
 		t.Fatal("nothing was found")
 	}
 	for _, want := range []string{`"one" is no host:port`, "Listen is", "Broker has settings", "unknown Guarantee 7", "CommitInterval is negative",
-		"TransactionTimeout is 1µs", "Workers is negative", "Memory is 5 bytes", `unknown Reset "middle"`, `HTTP: "x"`, "ReplicationFactor is -3"} {
+		"TransactionTimeout is 1µs", "Workers is negative", "Memory is 5 bytes", `unknown Reset "middle"`, `HTTP: "x"`, "ReplicationFactor is -3",
+		"Errors.Production: unknown Action 9", `Errors.Processing: DeadLetter is "x", but Action is Fail`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not named: %s\nin:\n%v", want, err)
 		}

@@ -133,7 +133,7 @@ func (a *App) open() (err error) {
 		Memory:             cfg.Memory,
 		MaxIdle:            cfg.MaxTaskIdle,
 		Reset:              cfg.Reset,
-		Policy:             cfg.Errors,
+		Errors:             cfg.Errors,
 		Replication:        int16(cfg.ReplicationFactor),
 		TopicConfig:        cfg.TopicConfig,
 		AcceptTopology:     cfg.AcceptTopology,

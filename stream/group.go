@@ -131,6 +131,7 @@ func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A],
 		if c.Err != nil {
 			return
 		}
+		c.Node = n.ID
 		next, ok, err := add.f(c, old, live, k, v)
 		if err != nil {
 			c.Fail(n.ID, err)

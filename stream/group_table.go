@@ -68,6 +68,7 @@ func groupRows[K, V, K2, V2 any](t rows[K, V], to Repartition[K2, V2], f func(Re
 			var from, into K2
 			var err error
 			var to change[V2]
+			c.Node = sink.ID
 			if ch.Live {
 				if into, to.New, err = f(Record[K, V]{Key: k, Value: ch.New}); err != nil {
 					c.Fail(sink.ID, err)
@@ -148,6 +149,7 @@ func aggregateRows[K, V, A any](g *KGroupedTable[K, V], kind string, h state.Tab
 			}
 			a, live, time := old, was, c.Time
 			var err error
+			c.Node = n.ID
 			if ch.WasLive && was {
 				if a, live, err = sub.f(c, a, true, k, ch.Old); err != nil {
 					c.Fail(n.ID, err)

@@ -109,6 +109,7 @@ func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV]
 			env.Dropped(node, nullValue)
 			return
 		}
+		c.Node = node
 		gk, ok := l.key(c, k, v)
 		if !ok && l.left == nil {
 			env.Dropped(node, nullKey)
@@ -122,6 +123,7 @@ func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV]
 		}
 		var r R
 		var err error
+		c.Node = node
 		switch {
 		case l.left != nil && ok:
 			found := gv // a copy of its own, since the pointer may be kept

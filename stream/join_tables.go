@@ -115,6 +115,7 @@ func joinSide[K, A, B, R any](n *topology.Node, old *bool, view func(flow.Env) g
 			if !ok && (both || !ch.Live && !ch.WasLive) {
 				return
 			}
+			c.Node = n.ID
 			var to change[R]
 			to.New, to.Live = row(ch.New, ch.Live, v, ok)
 			if *old {

@@ -37,8 +37,9 @@ func (s *KStream[K, V]) FilterNot(f func(K, V) bool) *KStream[K, V] {
 
 func filter[K, V any](b *Builder, from *topology.Node, kind string, want bool, f func(K, V) bool) *topology.Node {
 	null := nullness[V]()
-	return step(b, kind, from, false, func(_ int, down fn[K, V]) fn[K, V] {
+	return step(b, kind, from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = id
 			if null.hides(c.Null) || f(k, v) == want {
 				down(c, k, v)
 			}
@@ -54,6 +55,7 @@ func (s *KStream[K, V]) TryFilter(f func(Record[K, V]) (bool, error)) *KStream[K
 func tryFilter[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) (bool, error)) *topology.Node {
 	return step(b, "filter", from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = id
 			keep, err := f(record(c, k, v))
 			if err != nil {
 				c.Fail(id, err)
@@ -71,8 +73,9 @@ func (s *KStream[K, V]) Peek(f func(K, V)) *KStream[K, V] {
 
 func peek[K, V any](b *Builder, from *topology.Node, f func(K, V)) *topology.Node {
 	null := nullness[V]()
-	return step(b, "peek", from, false, func(_ int, down fn[K, V]) fn[K, V] {
+	return step(b, "peek", from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = id
 			if !null.hides(c.Null) {
 				f(k, v)
 			}
@@ -85,6 +88,7 @@ func peek[K, V any](b *Builder, from *topology.Node, f func(K, V)) *topology.Nod
 func (s *KStream[K, V]) TryPeek(f func(Record[K, V]) error) *KStream[K, V] {
 	return &KStream[K, V]{s.b, step(s.b, "peek", s.n, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = id
 			if err := f(record(c, k, v)); err != nil {
 				c.Fail(id, err)
 				return
@@ -101,6 +105,7 @@ func (s *KStream[K, V]) Foreach(f func(Record[K, V]) error) { foreach(s.b, s.n, 
 func foreach[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) error) {
 	step(b, "foreach", from, false, func(id int, _ fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = id
 			if err := f(record(c, k, v)); err != nil {
 				c.Fail(id, err)
 			}
@@ -159,6 +164,7 @@ func (s *KStream[K, V]) Split() *Branches[K, V] {
 			}
 		}
 		return fn[K, V](func(c *flow.Ctx, k K, v V) {
+			c.Node = b.n.ID
 			if !null.hides(c.Null) {
 				for i, test := range tests {
 					if test(k, v) {

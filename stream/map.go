@@ -12,10 +12,11 @@ func (s *KStream[K, V]) MapValues[V2 any](f func(V) V2) *KStream[K, V2] {
 
 func mapValues[K, V, V2 any](b *Builder, from *topology.Node, f func(V) V2) *topology.Node {
 	null, null2 := nullness[V](), nullness[V2]()
-	return step(b, "mapValues", from, false, func(_ int, down fn[K, V2]) fn[K, V] {
+	return step(b, "mapValues", from, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			var v2 V2
 			was := c.Null
+			c.Node = id
 			if !null.hides(was) {
 				v2 = f(v)
 				c.Null = null2.of(v2)
@@ -34,7 +35,7 @@ func (s *KStream[K, V]) TryMapValues[V2 any](f func(Record[K, V]) (V2, error)) *
 // FlatMapValues replaces each value by any number of values.
 func (s *KStream[K, V]) FlatMapValues[V2 any](f func(V) []V2) *KStream[K, V2] {
 	null, null2 := nullness[V](), nullness[V2]()
-	return &KStream[K, V2]{s.b, step(s.b, "flatMapValues", s.n, false, func(_ int, down fn[K, V2]) fn[K, V] {
+	return &KStream[K, V2]{s.b, step(s.b, "flatMapValues", s.n, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			was := c.Null
 			if null.hides(was) {
@@ -42,6 +43,7 @@ func (s *KStream[K, V]) FlatMapValues[V2 any](f func(V) []V2) *KStream[K, V2] {
 				down(c, k, none)
 				return
 			}
+			c.Node = id
 			for _, v2 := range f(v) {
 				c.Null = null2.of(v2)
 				if down(c, k, v2); c.Err != nil {
@@ -59,6 +61,7 @@ func (s *KStream[K, V]) TryFlatMapValues[V2 any](f func(Record[K, V]) ([]V2, err
 	return &KStream[K, V2]{s.b, step(s.b, "flatMapValues", s.n, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			was := c.Null
+			c.Node = id
 			all, err := f(record(c, k, v))
 			if err != nil {
 				c.Fail(id, err)
@@ -82,9 +85,10 @@ func (s *KStream[K, V]) Map[K2, V2 any](f func(K, V) (K2, V2)) *KStream[K2, V2] 
 
 func mapBoth[K, V, K2, V2 any](b *Builder, from *topology.Node, f func(K, V) (K2, V2)) *topology.Node {
 	null, nullK2, null2 := nullness[V](), nullness[K2](), nullness[V2]()
-	return step(b, "map", from, true, func(_ int, down fn[K2, V2]) fn[K, V] {
+	return step(b, "map", from, true, func(id int, down fn[K2, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			wasKey, was := c.KeyNull, c.Null
+			c.Node = id
 			k2, v2 := f(k, v)
 			c.KeyNull = nullK2.of(k2)
 			if null.hides(was) {
@@ -103,6 +107,7 @@ func mapBoth[K, V, K2, V2 any](b *Builder, from *topology.Node, f func(K, V) (K2
 func (s *KStream[K, V]) TryMap[K2, V2 any](f func(Record[K, V]) (Record[K2, V2], error)) *KStream[K2, V2] {
 	return &KStream[K2, V2]{s.b, step(s.b, "map", s.n, true, func(id int, down fn[K2, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = id
 			r, err := f(record(c, k, v))
 			if err != nil {
 				c.Fail(id, err)
@@ -122,12 +127,13 @@ func (s *KStream[K, V]) FlatMap[K2, V2 any](f func(r Record[K, V], yield func(K2
 			if c.Err == nil {
 				c.KeyNull, c.Null = nullK2.of(k2), null2.of(v2)
 				down(c, k2, v2)
+				c.Node = id
 			}
 		}
 		return func(ctx *flow.Ctx, k K, v V) {
 			wasKey, was := ctx.KeyNull, ctx.Null
 			outer := c
-			c = ctx
+			c, ctx.Node = ctx, id
 			err := f(record(ctx, k, v), yield)
 			c = outer
 			if err != nil {
@@ -146,9 +152,10 @@ func (s *KStream[K, V]) SelectKey[K2 any](f func(K, V) K2) *KStream[K2, V] {
 
 func selectKey[K, V, K2 any](b *Builder, from *topology.Node, f func(K, V) K2) *topology.Node {
 	null := nullness[K2]()
-	return step(b, "selectKey", from, true, func(_ int, down fn[K2, V]) fn[K, V] {
+	return step(b, "selectKey", from, true, func(id int, down fn[K2, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			was := c.KeyNull
+			c.Node = id
 			k2 := f(k, v)
 			c.KeyNull = null.of(k2)
 			down(c, k2, v)
@@ -163,6 +170,7 @@ func (s *KStream[K, V]) TrySelectKey[K2 any](f func(Record[K, V]) (k K2, ok bool
 	return &KStream[K2, V]{s.b, step(s.b, "selectKey", s.n, true, func(id int, down fn[K2, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			was := c.KeyNull
+			c.Node = id
 			k2, ok, err := f(record(c, k, v))
 			if err != nil {
 				c.Fail(id, err)
@@ -180,11 +188,11 @@ func (s *KStream[K, V]) TrySelectKey[K2 any](f func(Record[K, V]) (k K2, ok bool
 
 // forward sends a record on as it is, and puts the context back.
 func forward[K, V any](c *flow.Ctx, down fn[K, V], r Record[K, V]) {
-	time, headers, keyNull, null := c.Time, c.Headers, c.KeyNull, c.Null
+	time, headers, keyNull, null, node := c.Time, c.Headers, c.KeyNull, c.Null, c.Node
 	c.Time, c.Headers = r.Time.UnixMilli(), r.Headers
 	c.KeyNull, c.Null = r.KeyNull || nullness[K]().of(r.Key), r.Null || nullness[V]().of(r.Value)
 	down(c, r.Key, r.Value)
-	c.Time, c.Headers, c.KeyNull, c.Null = time, headers, keyNull, null
+	c.Time, c.Headers, c.KeyNull, c.Null, c.Node = time, headers, keyNull, null, node
 }
 
 // tryMapValues is TryMapValues for any kind of stream.
@@ -193,6 +201,7 @@ func tryMapValues[K, V, V2 any](b *Builder, from *topology.Node, f func(Record[K
 	return step(b, "mapValues", from, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			was := c.Null
+			c.Node = id
 			v2, err := f(record(c, k, v))
 			if err != nil {
 				c.Fail(id, err)

@@ -111,10 +111,10 @@ func (x *Context[K2, V2]) Forward(r Record[K2, V2]) {
 // Emit sends a key and a value on, with the time and headers of the record in hand; in a timer, with the time of the call.
 func (x *Context[K2, V2]) Emit(k K2, v V2) {
 	if c := x.c; c.Err == nil {
-		keyNull, null := c.KeyNull, c.Null
+		keyNull, null, node := c.KeyNull, c.Null, c.Node
 		c.KeyNull, c.Null = nullness[K2]().of(k), nullness[V2]().of(v)
 		x.down(c, k, v)
-		c.KeyNull, c.Null = keyNull, null
+		c.KeyNull, c.Null, c.Node = keyNull, null, node
 	}
 }
 
@@ -146,6 +146,7 @@ func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], 
 		}
 		return func(c *flow.Ctx, k K, v V) {
 			sc.ctx, x.c = c, c
+			c.Node = n.ID
 			c.Wrote = true // a processor's fields are state as well
 			if err := p.Process(x, record(c, k, v)); err != nil {
 				c.Fail(n.ID, err)
@@ -158,7 +159,7 @@ func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], 
 // start runs Init and notes what went wrong in it.
 func start(env flow.Env, p any, s *scope, init func() error) error {
 	s.ctx = &flow.Ctx{Time: -1, Offset: -1, Partition: env.Partition()}
-	err := init()
+	err := flow.Safely(init)
 	if s.failed == nil {
 		s.failed = s.ctx.Err // of a view
 	}
@@ -169,7 +170,7 @@ func start(env flow.Env, p any, s *scope, init func() error) error {
 		return err
 	}
 	if closer, ok := p.(io.Closer); ok {
-		env.Close(closer.Close)
+		env.Close(func() error { return flow.Safely(closer.Close) })
 	}
 	return nil
 }
@@ -180,7 +181,7 @@ func (s *KStream[K, V]) ProcessFunc[K2, V2 any](f func(*Context[K2, V2], Record[
 	add(s.b, n, func(env flow.Env, down fn[K2, V2]) (fn[K, V], error) {
 		x := &Context[K2, V2]{env: env, down: down}
 		return func(c *flow.Ctx, k K, v V) {
-			x.c = c
+			x.c, c.Node = c, n.ID
 			if err := f(x, record(c, k, v)); err != nil {
 				c.Fail(n.ID, err)
 			}
@@ -235,21 +236,21 @@ type ValueContext[V2 any] struct {
 // Emit sends a value on, with key, time and headers of the record in hand.
 func (x *ValueContext[V2]) Emit(v V2) {
 	if c := x.c; c.Err == nil {
-		null, headers := c.Null, c.Headers
+		null, headers, node := c.Null, c.Headers, c.Node
 		c.Null, c.Headers = nullness[V2]().of(v), x.headers
 		x.emit(v)
-		c.Null, c.Headers = null, headers
+		c.Null, c.Headers, c.Node = null, headers, node
 	}
 }
 
 // EmitNull sends on Kafka's null.
 func (x *ValueContext[V2]) EmitNull() {
 	if c := x.c; c.Err == nil {
-		null, headers := c.Null, c.Headers
+		null, headers, node := c.Null, c.Headers, c.Node
 		c.Null, c.Headers = true, x.headers
 		var none V2
 		x.emit(none)
-		c.Null, c.Headers = null, headers
+		c.Null, c.Headers, c.Node = null, headers, node
 	}
 }
 
@@ -293,7 +294,7 @@ func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2
 		}
 		return func(c *flow.Ctx, k K, v V) {
 			sc.ctx, x.c, x.headers, key = c, c, c.Headers, k
-			c.Wrote = true
+			c.Node, c.Wrote = n.ID, true
 			if err := p.Process(x, record(c, k, v)); err != nil {
 				c.Fail(n.ID, err)
 			}

@@ -12,6 +12,9 @@ import (
 // errNoTopic is a topic that a sink should write and that does not exist.
 var errNoTopic = errors.New("the topic does not exist on the cluster and sinks create none")
 
+// errTooLarge is a record that the cluster would refuse.
+var errTooLarge = errors.New("the record is too large")
+
 // writer encodes records into the effects of a task.
 type writer[K, V any] struct {
 	key   serde.Serde[K]
@@ -20,6 +23,7 @@ type writer[K, V any] struct {
 	by    func(k K, v V, n int32) int32
 	env   flow.Env
 	node  int
+	name  string // of the topic
 }
 
 func (w writer[K, V]) open(env flow.Env, node int) *writer[K, V] {
@@ -29,28 +33,29 @@ func (w writer[K, V]) open(env flow.Env, node int) *writer[K, V] {
 
 func (w *writer[K, V]) write(c *flow.Ctx, to *flow.Topic, k K, v V) {
 	if to == nil {
-		c.Fail(w.node, errNoTopic)
+		c.Fail(w.node, &flow.WriteError{Topic: w.name, Err: errNoTopic})
 		return
 	}
 	if c.Time < 0 {
-		c.Fail(w.node, fmt.Errorf("the record's time is %d ms, before the epoch", c.Time))
+		w.fail(c, to, "the record's time is %d ms, before the epoch", c.Time)
 		return
 	}
+	c.Node = w.node
 	o := flow.Out{Topic: to, Partition: -1, Time: c.Time, Headers: keep(c)}
 	slab := c.Out.Slab()
 	from := len(slab)
 	var err error
 	if !c.KeyNull {
 		if slab, err = w.key.Encode(slab, k); err != nil {
-			c.Fail(w.node, fmt.Errorf("encoding the key for topic %s: %w", to.Name, err))
+			w.fail(c, to, "encoding the key: %w", err)
 			return
 		}
-		o.Partition = partition(slab[from:len(slab)-w.tail], to.Partitions)
+		o.Partition = flow.Partition(slab[from:len(slab)-w.tail], to.Partitions)
 	}
 	mid := len(slab)
 	if !c.Null {
 		if slab, err = w.value.Encode(slab, v); err != nil {
-			c.Fail(w.node, fmt.Errorf("encoding the value for topic %s: %w", to.Name, err))
+			w.fail(c, to, "encoding the value: %w", err)
 			return
 		}
 	}
@@ -60,11 +65,27 @@ func (w *writer[K, V]) write(c *flow.Ctx, to *flow.Topic, k K, v V) {
 			return
 		}
 		if o.Partition >= to.Partitions {
-			c.Fail(w.node, fmt.Errorf("the partitioner chose partition %d, but topic %s has %d", o.Partition, to.Name, to.Partitions))
+			w.fail(c, to, "the partitioner chose partition %d of %d", o.Partition, to.Partitions)
 			return
 		}
 	}
+	if size := len(slab) - from; to.MaxRecord > 0 && size+headerSize(o.Headers) > to.MaxRecord {
+		w.fail(c, to, "%w: %d bytes without headers, %d with them are possible", errTooLarge, size, to.MaxRecord)
+		return
+	}
 	c.Out.Emit(slab, from, mid, c.KeyNull, c.Null, o)
+}
+
+func (w *writer[K, V]) fail(c *flow.Ctx, to *flow.Topic, format string, args ...any) {
+	c.Fail(w.node, &flow.WriteError{Topic: to.Name, Err: fmt.Errorf(format, args...)})
+}
+
+// headerSize is at most what headers add to a record.
+func headerSize(headers []Header) (n int) {
+	for _, h := range headers {
+		n += len(h.Key) + len(h.Value) + 10
+	}
+	return n
 }
 
 // keep copies the record's headers to where effects live: the input's memory is used again.
@@ -96,6 +117,7 @@ func sink[K, V any](b *Builder, from *topology.Node, t Topic[K, V]) {
 	out := writer[K, V]{key: t.key, value: t.value, tail: t.tail, by: t.by}
 	add(b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
 		w, to := out.open(env, n.ID), env.Topic(topic.Logical())
+		w.name = topic.Name
 		return func(c *flow.Ctx, k K, v V) { w.write(c, to, k, v) }, nil
 	})
 }
@@ -107,19 +129,16 @@ func (s *KStream[K, V]) ToFunc(f func(Record[K, V]) Topic[K, V]) {
 	add(s.b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
 		w := (writer[K, V]{}).open(env, n.ID)
 		return func(c *flow.Ctx, k K, v V) {
+			c.Node = n.ID
 			t := f(record(c, k, v))
 			if t.root == nil {
 				env.Dropped(n.ID, "no-topic")
 				return
 			}
-			w.key, w.value, w.tail, w.by = t.key, t.value, t.tail, t.by
+			w.key, w.value, w.tail, w.by, w.name = t.key, t.value, t.tail, t.by, t.name
 			to, err := env.Lookup(t.name)
-			switch {
-			case err != nil:
+			if err != nil {
 				c.Break(n.ID, err)
-				return
-			case to == nil:
-				c.Fail(n.ID, fmt.Errorf("topic %q: %w", t.name, errNoTopic))
 				return
 			}
 			w.write(c, to, k, v)

@@ -294,6 +294,7 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 		get := t.view(env)
 		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
 			v, at, ok := get(c, k)
+			c.Node = n.ID
 			v2, ok = row(c, k, v, ok)
 			return v2, at, ok
 		}
@@ -314,6 +315,7 @@ func deriver[K, V, V2 any](id int, old *bool, sparse bool, f rowFunc[K, V, V2], 
 	return func(c *flow.Ctx, k K, ch change[V]) {
 		to := change[V2]{Stale: ch.Stale}
 		var err error
+		c.Node = id
 		if to.New, to.Live, err = f(k, ch.New, ch.Live); err == nil && *old {
 			to.Old, to.WasLive, err = f(k, ch.Old, ch.WasLive)
 		}

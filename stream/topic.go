@@ -184,7 +184,7 @@ func Encode[K, V any](t Topic[K, V], r Record[K, V], n int32) (to int32, key, va
 		if key, err = t.key.Encode([]byte{}, r.Key); err != nil {
 			return 0, nil, nil, fmt.Errorf("encoding the key for topic %s: %w", t.name, err)
 		}
-		to = partition(key[:len(key)-t.tail], n)
+		to = flow.Partition(key[:len(key)-t.tail], n)
 	}
 	if !r.Null && !nullness[V]().of(r.Value) {
 		if value, err = t.value.Encode([]byte{}, r.Value); err != nil {

@@ -346,6 +346,7 @@ func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int6
 // from gives a touched window what comes of an aggregate and a record. inexact: old is the window's own, and the aggregator may have
 // written through it.
 func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live, inexact bool) {
+	c.Node = p.node
 	next, keep, err := p.add.f(c, old, live, k, v)
 	if err != nil {
 		c.Fail(p.node, err)

@@ -42,7 +42,7 @@ type config struct {
 	perTopic    map[string]int32
 	commitEvery int
 	start       time.Time
-	policy      task.Policy
+	errors      task.Errors
 	keepErrors  bool
 	warm        bool
 	maxIdle     time.Duration
@@ -72,12 +72,15 @@ func Start(t time.Time) Option { return func(c *config) { c.start = t } }
 
 // SkipErrors leaves out records that fail instead of failing the test.
 func SkipErrors() Option {
-	return func(c *config) { c.policy = func(*task.Error) task.Verdict { return task.Skip } }
+	return Errors(task.Errors{Decoding: task.ErrorPolicy{Action: task.Skip}, Processing: task.ErrorPolicy{Action: task.Skip}, Production: task.ErrorPolicy{Action: task.Skip}})
 }
+
+// Errors is moldau.Config.Errors. Retries wait for Advance.
+func Errors(e task.Errors) Option { return func(c *config) { c.errors = e } }
 
 // ContinueErrors leaves out what an operator that fails would have given on, as Kafka Streams' LogAndContinue handler does.
 func ContinueErrors() Option {
-	return func(c *config) { c.policy = func(*task.Error) task.Verdict { return task.Continue } }
+	return Errors(task.Errors{Decoding: task.ErrorPolicy{Action: task.Continue}, Processing: task.ErrorPolicy{Action: task.Continue}, Production: task.ErrorPolicy{Action: task.Continue}})
 }
 
 // JavaOrder runs records of several topics in the order of Kafka Streams' TopologyTestDriver, which takes all sub-topologies for

@@ -65,7 +65,7 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 		r.stores[s.Spec.Name] = st
 	}
 	c := task.Config{App: d.config.app, Sub: sub, Partition: partition, Stores: r.stores, Globals: d.globals,
-		Topics: func(name string) (*flow.Topic, error) { return d.lookup(name), nil }, Policy: d.config.policy, MaxIdle: d.config.maxIdle, Now: d.now,
+		Topics: func(name string) (*flow.Topic, error) { return d.lookup(name), nil }, Errors: d.config.errors, MaxIdle: d.config.maxIdle, Now: d.now,
 		Start: map[string]int64{}, Committed: map[string]string{}}
 	for _, t := range sub.Sources {
 		name := t.Full(d.config.app)

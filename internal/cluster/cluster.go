@@ -61,6 +61,7 @@ type TopicInfo struct {
 	ID         [16]byte // zero where the cluster has no topic ids
 	Partitions int32
 	Config     map[string]string // what was asked for by the broker; nil if not permitted
+	MaxRecord  int               // the largest record that can be written: bytes of key, value and headers; 0: not known
 }
 
 // TopicSpec is a topic to create.

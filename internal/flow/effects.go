@@ -4,6 +4,7 @@ package flow
 type Topic struct {
 	Name       string
 	Partitions int32
+	MaxRecord  int // the largest record that can be written: bytes of key, value and headers; 0: not known
 }
 
 // Out is one record to be produced. Key and Value lie in immutable memory (an Effects slab or a store's sealed bytes) that

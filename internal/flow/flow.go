@@ -44,6 +44,9 @@ type Ctx struct {
 	Err    error
 	Failed int
 	Fatal  bool // the error policy is not asked: it is not the record's fault
+	// Node is the operator whose user function was called last, which is where a panic happened. Operators set it before
+	// they call one, and again when they are back from their children in the midst of one.
+	Node int
 
 	// Wrote is set by whoever writes a store, so that a record that fails afterwards is not skipped by leaving out its
 	// effects alone.
@@ -84,6 +87,15 @@ type DecodeError struct {
 
 func (e *DecodeError) Error() string { return "decoding the " + e.Part + ": " + e.Err.Error() }
 func (e *DecodeError) Unwrap() error { return e.Err }
+
+// WriteError is a record that could not be written to a topic.
+type WriteError struct {
+	Topic string
+	Err   error
+}
+
+func (e *WriteError) Error() string { return "writing to topic " + e.Topic + ": " + e.Err.Error() }
+func (e *WriteError) Unwrap() error { return e.Err }
 
 // Flusher is an operator or store that holds results back until the commit. The task calls Flush in topological order
 // before it seals.

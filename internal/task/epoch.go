@@ -85,13 +85,19 @@ func (t *Task) flush(now int64) error {
 		c.Now, c.Time, c.Headers, c.KeyNull, c.Null = now, t.streamTime, nil, false, false
 		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
-		t.doing = "flushing"
-		f.Flush(c)
+		c.Node, t.hand, t.doing = f.node, nil, "flushing"
+		t.guard(f)
 		if c.Err != nil {
 			return t.failure()
 		}
 	}
 	return nil
+}
+
+// guard flushes, and turns a panic into an error.
+func (t *Task) guard(f flusher) {
+	defer t.ctx.Recover()
+	f.Flush(&t.ctx)
 }
 
 // offsets are the positions that moved; one that did not, if none did, to carry the sequence.
@@ -136,9 +142,9 @@ func (t *Task) Done(epoch uint32, ends map[string]int64) error {
 		t.starts = t.starts[1:]
 	}
 	for _, q := range t.queues {
-		for at := range q.skip { //lint:ordered it only deletes
+		for at := range q.troubles { //lint:ordered it only deletes
 			if at < t.starts[0].queues[q.index].next {
-				delete(q.skip, at)
+				delete(q.troubles, at)
 			}
 		}
 	}

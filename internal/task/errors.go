@@ -1,13 +1,17 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/moldau/moldau/internal/flow"
 )
 
 // Error is a record, a punctuation or a flush that failed, and where.
 type Error struct {
 	Task      ID
+	Kind      ErrorKind
 	Doing     string // "processing", "punctuating", "flushing", "starting"
 	Topic     string // "" where there is no record
 	Partition int32
@@ -18,6 +22,15 @@ type Error struct {
 	Undo      bool   // see Task.Step
 	Err       error
 }
+
+// ErrorKind says which policy an error is up to.
+type ErrorKind string
+
+const (
+	Decoding   ErrorKind = "decoding"   // a serde could not read the record
+	Processing ErrorKind = "processing" // a function failed or panicked
+	Production ErrorKind = "production" // a sink could not write a record
+)
 
 func (e *Error) Error() string {
 	var b strings.Builder
@@ -35,50 +48,81 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Verdict is what an error policy says.
-type Verdict int
-
-const (
-	// Fail stops the task.
-	Fail Verdict = iota
-	// Skip leaves the record out: nothing that it did remains. Of a punctuation or a result emitted at the commit, which
-	// cannot be told apart from the rest of its epoch, what it did before it failed remains.
-	Skip
-	// Continue leaves out what the operator that failed would have given on. What the record did elsewhere stands: results of other
-	// branches, and writes to stores. It is what Kafka Streams' LogAndContinueProcessingExceptionHandler does.
-	Continue
-)
-
-// Policy decides about a failure. It is called on the worker's goroutine and must not block.
-type Policy func(*Error) Verdict
+func kindOf(err error) ErrorKind {
+	if _, ok := errors.AsType[*flow.DecodeError](err); ok {
+		return Decoding
+	}
+	if _, ok := errors.AsType[*flow.WriteError](err); ok {
+		return Production
+	}
+	return Processing
+}
 
 // failure describes what the context holds.
 func (t *Task) failure() *Error {
 	c := &t.ctx
-	e := &Error{Task: t.id, Doing: t.doing, Topic: c.Topic, Partition: t.config.Partition, Offset: c.Offset, Time: c.Time, Err: c.Err}
+	e := &Error{Task: t.id, Kind: kindOf(c.Err), Doing: t.doing, Topic: c.Topic, Partition: t.config.Partition, Offset: c.Offset, Time: c.Time, Err: c.Err}
+	if t.verdict.err != nil && !c.Fatal {
+		e.Err = t.verdict.err
+	}
 	if n := t.node(c.Failed); n != nil {
 		e.Node, e.At = n.Label(), n.At
 	}
 	return e
 }
 
+// verdict is what the policies said of the error in the context.
+type verdict struct {
+	action Action
+	retry  bool
+	wait   int64     // ms, before it is tried again
+	letter *flow.Out // nil: none
+	err    error     // that stands for the error: the policy cannot be carried out
+}
+
 // pass is flow.Ctx.Pass. It keeps the verdict for whoever sees the error.
 func (t *Task) pass(node int, err error) bool {
 	c := &t.ctx
-	c.Failed, c.Err = node, err
-	t.verdict = t.config.Policy(t.failure())
+	c.Failed, c.Err, t.verdict = node, err, verdict{}
+	e := t.failure()
 	c.Err = nil
-	if t.verdict != Continue {
+	t.verdict = t.judge(e)
+	if t.verdict.action != Continue || t.verdict.retry {
 		return false
 	}
+	t.post(t.verdict.letter)
 	t.stats.Skipped++
 	return true
 }
 
-// skips says whether the error in the context is one to go on after.
-func (t *Task) skips() bool {
-	return !t.ctx.Fatal && t.config.Policy != nil && t.verdict != Fail
+// judge asks the policies about an error.
+func (t *Task) judge(e *Error) (v verdict) {
+	p := t.config.Errors.policy(e)
+	if t.hand != nil {
+		if tries := t.hand.tries(e.Offset); tries < p.Retries {
+			return verdict{retry: true, wait: p.wait(tries)}
+		}
+	}
+	v.action = p.Action
+	if _, panicked := errors.AsType[*flow.Panic](e.Err); panicked && v.action == Continue && t.hand != nil {
+		v.action = Skip // what the rest of the chain has seen is not known
+	}
+	if p.DeadLetter == "" || v.action == Fail {
+		return v
+	}
+	topic, err := t.config.Topics(p.DeadLetter)
+	switch {
+	case err != nil:
+		return verdict{err: fmt.Errorf("%w; and its dead-letter topic: %w", e.Err, err)}
+	case topic == nil:
+		return verdict{err: fmt.Errorf("%w; and it cannot be put away, because the dead-letter topic %q does not exist", e.Err, p.DeadLetter)}
+	}
+	v.letter = t.letter(topic, e)
+	return v
 }
+
+// skips says whether the error in the context is one to go on after.
+func (t *Task) skips() bool { return !t.ctx.Fatal && t.verdict.action != Fail && !t.verdict.retry }
 
 // ask is flow.Ctx.Ask.
 func (t *Task) ask() bool {
@@ -86,6 +130,66 @@ func (t *Task) ask() bool {
 		return false
 	}
 	t.ctx.Err = nil
+	t.post(t.verdict.letter)
 	t.stats.Skipped++
 	return true
+}
+
+// trouble is a record that failed and comes again.
+type trouble struct {
+	tries  int
+	at     int64 // not before, wall clock, ms
+	skip   bool
+	letter *flow.Out
+}
+
+func (q *queue) tries(offset int64) int {
+	if tr := q.troubles[offset]; tr != nil {
+		return tr.tries
+	}
+	return 0
+}
+
+func (q *queue) trouble(offset int64) *trouble {
+	tr := q.troubles[offset]
+	if tr == nil {
+		tr = &trouble{}
+		if q.troubles == nil {
+			q.troubles = map[int64]*trouble{}
+		}
+		q.troubles[offset] = tr
+	}
+	return tr
+}
+
+// failed deals with the record in hand, whose effects began at mark. nil: it was left out, or is to be tried again; both without
+// undoing the epoch.
+func (t *Task) failed(q *queue, offset int64, mark int) error {
+	c := &t.ctx
+	e := t.failure()
+	v := t.verdict
+	switch {
+	case c.Fatal || !v.retry && v.action == Fail:
+		return e
+	case v.retry:
+		tr := q.trouble(offset)
+		tr.tries++
+		tr.at = c.Now + v.wait
+	case c.Wrote:
+		tr := q.trouble(offset)
+		tr.skip, tr.letter = true, v.letter
+	default:
+		c.Out.Undo(mark)
+		c.Err = nil
+		t.post(v.letter)
+		t.stats.Skipped++
+		return nil
+	}
+	if c.Wrote {
+		e.Undo = true
+		return e
+	}
+	c.Out.Undo(mark)
+	c.Err = nil
+	return nil
 }

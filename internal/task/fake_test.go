@@ -14,7 +14,8 @@ import (
 )
 
 // fake is a topology with one operator over two source topics, "a" and "b": it counts values in a store and writes key and
-// count to "out". A value "fail" fails before the store is written, "late-fail" after it, "commit" asks for a commit.
+// count to "out". A value "fail" fails before the store is written, "late-fail" after it, "panic" panics after it,
+// "commit" asks for a commit.
 type fake struct {
 	t       *testing.T
 	store   *counts
@@ -26,6 +27,8 @@ type fake struct {
 	streams int64 // interval of a stream-time punctuator; 0: none
 	walls   int64
 	flush   func(c *flow.Ctx)
+	timer   func(c *flow.Ctx, at int64) // every 10 ms of wall-clock time
+	flaky   int                         // how often "flaky" and "flaky-late" fail before they do not; the latter after a write
 }
 
 var errFake = errors.New("no good")
@@ -62,12 +65,22 @@ func (f *fake) build(sources ...string) *topology.Topology {
 		if f.walls > 0 {
 			f.stop = env.Every(n.ID, f.walls, false, func(c *flow.Ctx, at int64) { emit(c, "wall", fmt.Sprint(at)) })
 		}
+		if f.timer != nil {
+			env.Every(n.ID, 10, false, f.timer)
+		}
 		if f.flush != nil {
 			env.Flush(n.ID, flushFunc(f.flush))
 		}
 		return fakeFn(func(c *flow.Ctx, k, v string) {
 			f.seen = append(f.seen, fmt.Sprintf("%s:%s@%d", c.Topic, v, c.Time))
 			emit(c, k, v)
+			c.Node = n.ID
+			if strings.HasPrefix(v, "flaky") && f.flaky > 0 {
+				f.flaky--
+				c.Wrote = v == "flaky-late"
+				c.Fail(n.ID, errFake)
+				return
+			}
 			if v == "fail" {
 				c.Fail(n.ID, errFake)
 				return
@@ -77,6 +90,9 @@ func (f *fake) build(sources ...string) *topology.Topology {
 			store.add(k)
 			if v == "late-fail" {
 				c.Fail(n.ID, errFake)
+			}
+			if v == "panic" {
+				panic(errFake)
 			}
 			if v == "commit" {
 				env.RequestCommit()

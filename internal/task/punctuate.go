@@ -43,6 +43,12 @@ func (t *Task) every(name string, node *topology.Node, interval int64, stream bo
 	}
 }
 
+// call turns a panic into an error.
+func (p *punctuator) call(c *flow.Ctx, at int64) {
+	defer c.Recover()
+	p.f(c, at)
+}
+
 // schedule finds the earliest punctuator of each kind.
 func (t *Task) schedule() {
 	t.streamNext, t.wallNext = never, never
@@ -77,8 +83,8 @@ func (t *Task) punctuate(stream bool, now int64) error {
 		c.Time, c.Headers, c.KeyNull, c.Null = now, nil, false, false
 		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
-		t.doing = "punctuating"
-		due.f(c, now)
+		c.Node, t.hand, t.doing = due.node.ID, nil, "punctuating"
+		due.call(c, now)
 		if c.Err != nil && !t.ask() {
 			return t.failure()
 		}

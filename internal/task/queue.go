@@ -25,13 +25,13 @@ type queue struct {
 	headErr  error
 	ready    bool
 
-	next          int64 // the offset to commit: after the last record that was run, past markers; -1 unknown
-	added         int64 // the offset expected next from Add; -1 unknown
-	committed     int64 // next as of the last Seal
-	partitionTime int64 // the greatest record time taken up
-	end           int64 // end of the partition, as last heard; -1 never
-	deadline      int64 // of waiting for an empty partition that is caught up; 0: not waiting
-	skip          map[int64]bool
+	next          int64              // the offset to commit: after the last record that was run, past markers; -1 unknown
+	added         int64              // the offset expected next from Add; -1 unknown
+	committed     int64              // next as of the last Seal
+	partitionTime int64              // the greatest record time taken up
+	end           int64              // end of the partition, as last heard; -1 never
+	deadline      int64              // of waiting for an empty partition that is caught up; 0: not waiting
+	troubles      map[int64]*trouble // records that failed, by offset
 }
 
 type batch struct {
@@ -206,10 +206,7 @@ func (t *Task) time(q *queue) bool {
 		q.headTime, q.headErr = rec.Time, nil
 		if q.extract != nil {
 			t.begin(q, rec, rec.Time)
-			q.headTime, q.headErr = q.extract(&t.ctx, rec.Key, rec.Value, q.partitionTime)
-			if q.headErr != nil {
-				q.headTime = rec.Time
-			}
+			q.headTime, q.headErr = t.extract(q, rec)
 		}
 		if q.headTime >= 0 || q.headErr != nil {
 			q.ready = true
@@ -221,6 +218,24 @@ func (t *Task) time(q *queue) bool {
 		q.pop()
 	}
 	return false
+}
+
+// extract reads the head's time from the record itself. After an error it is the record's own time, and the error waits for
+// the record's turn.
+func (t *Task) extract(q *queue, rec *flow.In) (at int64, err error) {
+	defer func() {
+		if c := &t.ctx; c.Err != nil {
+			at, err, c.Err = rec.Time, c.Err, nil
+		}
+	}()
+	pass := t.ctx.Pass
+	t.ctx.Pass = nil // it is asked when the record has its turn
+	defer func() { t.ctx.Pass = pass }()
+	defer t.ctx.Recover()
+	if at, err = q.extract(&t.ctx, rec.Key, rec.Value, q.partitionTime); err != nil {
+		at = rec.Time
+	}
+	return at, err
 }
 
 func satAdd(a, b int64) int64 {

@@ -10,21 +10,35 @@ import (
 // It stops early when an operator asks for a commit. now is the wall clock in ms. It returns how many records it took up or
 // passed over.
 //
-// An error is an *Error. If its Undo is set, a store had been written before the record failed and the policy said to skip
-// it: after Undo of the current epoch and a seek to the offsets that returns, the task will leave that record out when
-// it comes again. After any other error the task can only be undone or closed.
+// An error is an *Error. If its Undo is set, a store had been written before the record failed, and the policy said to skip
+// it or to try again: after Undo of the current epoch and a seek to the offsets that returns, the task will leave that record
+// out, or run it after the policy's backoff, when it comes again. After any other error the task can only be undone or closed.
 func (t *Task) Step(now int64, most int) (n int, err error) {
 	if t.broken != nil {
 		return 0, t.broken
 	}
+	t.ctx.Err = nil
+	n, err = t.step(now, most)
+	if err == nil && t.ctx.Err != nil { // a panic, on its way through step
+		err = t.failed(t.hand, t.ctx.Offset, 0)
+	}
+	t.stats.Records += int64(n)
+	if err != nil {
+		return n, t.breakdown(err)
+	}
+	return n + t.passed, nil
+}
+
+func (t *Task) step(now int64, most int) (n int, err error) {
 	c := &t.ctx
 	c.Now = now
 	t.passed = 0
 	if t.wallNext <= now {
 		if err := t.punctuate(false, now); err != nil {
-			return 0, t.breakdown(err)
+			return 0, err
 		}
 	}
+	defer c.Recover()
 	for n < most && !t.asked {
 		q, limit := t.choose(now)
 		if q == nil {
@@ -33,21 +47,28 @@ func (t *Task) Step(now int64, most int) (n int, err error) {
 		t.dirty = true
 		for n < most && !t.asked {
 			rec := q.head()
+			left := false
+			if q.troubles != nil {
+				tr := q.troubles[rec.Offset]
+				if tr != nil && now < tr.at {
+					return n, nil // it is waited for
+				}
+				left = tr != nil && tr.skip
+			}
 			t.streamTime = max(t.streamTime, q.headTime)
 			q.partitionTime = max(q.partitionTime, q.headTime)
 			t.begin(q, rec, q.headTime)
-			if q.skip != nil && q.skip[rec.Offset] {
+			if left {
+				t.post(q.troubles[rec.Offset].letter)
 				t.stats.Skipped++
-			} else if err := t.run(q, rec); err != nil {
-				t.stats.Records += int64(n)
-				return n, t.breakdown(err)
+			} else if again, err := t.run(q, rec); again || err != nil {
+				return n, err
 			}
 			q.pop()
 			n++
 			if t.streamNext <= t.streamTime {
 				if err := t.punctuate(true, t.streamTime); err != nil {
-					t.stats.Records += int64(n)
-					return n, t.breakdown(err)
+					return n, err
 				}
 			}
 			if q.empty() || !t.time(q) || q.headTime >= limit {
@@ -55,8 +76,7 @@ func (t *Task) Step(now int64, most int) (n int, err error) {
 			}
 		}
 	}
-	t.stats.Records += int64(n)
-	return n + t.passed, nil
+	return n, nil
 }
 
 // begin sets the context to a record.
@@ -67,11 +87,11 @@ func (t *Task) begin(q *queue, rec *flow.In, time int64) {
 	c.Topic, c.Partition, c.Offset = q.topic, t.config.Partition, rec.Offset
 	c.StreamTime = t.streamTime
 	c.Err, c.Fatal, c.Wrote = nil, false, false
-	t.doing = "processing"
+	c.Node, t.hand, t.doing = q.node.ID, q, "processing"
 }
 
-// run takes one record through its chain, and asks the policy if it fails.
-func (t *Task) run(q *queue, rec *flow.In) error {
+// run takes one record through its chain, and asks the policies if it fails. again: it is to be tried again later.
+func (t *Task) run(q *queue, rec *flow.In) (again bool, err error) {
 	c := &t.ctx
 	mark := c.Out.Mark()
 	if q.headErr == nil {
@@ -80,24 +100,16 @@ func (t *Task) run(q *queue, rec *flow.In) error {
 		c.Fail(q.node.ID, q.headErr)
 	}
 	if c.Err == nil {
-		return nil
+		return false, nil
 	}
-	e := t.failure()
-	if !t.skips() {
-		return e
+	again = t.verdict.retry && !c.Fatal
+	if err := t.failed(q, rec.Offset, mark); err != nil {
+		return false, err
 	}
-	if c.Wrote {
-		if q.skip == nil {
-			q.skip = map[int64]bool{}
-		}
-		q.skip[rec.Offset] = true
-		e.Undo = true
-		return e
+	if again {
+		q.ready = false // its time is read again as well
 	}
-	c.Out.Undo(mark)
-	c.Err = nil
-	t.stats.Skipped++
-	return nil
+	return again, nil
 }
 
 // breakdown keeps the task from going on after an error.
@@ -127,6 +139,11 @@ func (t *Task) Wake() int64 {
 	for _, q := range t.queues {
 		if q.deadline > 0 && q.empty() {
 			at = min(at, q.deadline)
+		}
+		if q.troubles != nil && !q.empty() {
+			if tr := q.troubles[q.head().Offset]; tr != nil && !tr.skip {
+				at = min(at, tr.at)
+			}
 		}
 	}
 	return at

@@ -35,8 +35,8 @@ type Config struct {
 	Sources []string
 	// Topics resolves a topic that is written, by its full name; nil: no such topic. An error wraps flow.ErrLater.
 	Topics func(name string) (*flow.Topic, error)
-	// Policy decides what becomes of a record that fails; nil: the task fails.
-	Policy Policy
+	// Errors says what becomes of records that fail.
+	Errors Errors
 	// MaxIdle is how long to wait for a source that is empty though the broker has no more, in whole ms; max.task.idle.ms.
 	// 0: not at all, but for what the broker has; below 0: for nothing.
 	MaxIdle time.Duration
@@ -77,7 +77,8 @@ type Task struct {
 	asked    bool // a commit was requested
 	broken   error
 	doing    string  // for errors
-	verdict  Verdict // of the policy, on the error in the context
+	verdict  verdict // of the policies, on the error in the context
+	hand     *queue  // of the record in hand; nil: there is none
 	stats    Stats
 }
 
@@ -101,9 +102,7 @@ func New(config Config) (*Task, error) {
 	}
 	t.ctx.Out = &t.effects
 	t.ctx.Ask = t.ask
-	if config.Policy != nil {
-		t.ctx.Pass = t.pass
-	}
+	t.ctx.Pass = t.pass
 	t.stats.Dropped = map[Drop]int64{}
 	for _, s := range config.Sub.Stores {
 		st := config.Stores[s.Spec.Name]

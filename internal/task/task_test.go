@@ -268,7 +268,7 @@ func TestPunctuationAloneCommitsAnOffset(t *testing.T) {
 }
 
 func TestErrorPolicy(t *testing.T) {
-	skip := func(*task.Error) task.Verdict { return task.Skip }
+	skip := func(c *task.Config) { c.Errors.Processing.Action = task.Skip }
 	t.Run("fail", func(t *testing.T) {
 		f := &fake{t: t}
 		k := f.start(nil, "a")
@@ -291,7 +291,7 @@ func TestErrorPolicy(t *testing.T) {
 	})
 	t.Run("skip before any write", func(t *testing.T) {
 		f := &fake{t: t}
-		k := f.start(func(c *task.Config) { c.Policy = skip }, "a")
+		k := f.start(skip, "a")
 		k.Add("a", recs(0, "1@1", "fail@2", "3@3"), 3, nil)
 		if n, err := k.Step(0, 10); n != 3 || err != nil {
 			t.Fatal(n, err)
@@ -306,7 +306,7 @@ func TestErrorPolicy(t *testing.T) {
 	})
 	t.Run("skip after a write: undo and run again without it", func(t *testing.T) {
 		f := &fake{t: t}
-		k := f.start(func(c *task.Config) { c.Policy = skip }, "a")
+		k := f.start(skip, "a")
 		input := recs(0, "1@1", "late-fail@2", "3@3", "late-fail@4")
 		k.Add("a", input, 4, nil)
 		for range 2 {
@@ -334,7 +334,7 @@ func TestErrorPolicy(t *testing.T) {
 	})
 	t.Run("continue: the rest of the record stands", func(t *testing.T) {
 		f := &fake{t: t}
-		k := f.start(func(c *task.Config) { c.Policy = func(*task.Error) task.Verdict { return task.Continue } }, "a")
+		k := f.start(func(c *task.Config) { c.Errors.Processing.Action = task.Continue }, "a")
 		k.Add("a", recs(0, "1@1", "late-fail@2", "fail@3"), 3, nil)
 		if n, err := k.Step(0, 10); n != 3 || err != nil {
 			t.Fatal(n, err)

@@ -395,7 +395,7 @@ func (k *keeper) target(o *opening, st *opened) *restore.Target {
 func (k *keeper) finish(o *opening) error {
 	h, n := o.h, k.n
 	config := task.Config{App: n.cfg.App, Sub: h.sub, Partition: h.slot.id.Partition, Stores: map[string]flow.Store{}, Globals: n.globalStores(),
-		Topics: n.topics.flow, Policy: n.cfg.Policy, MaxIdle: n.cfg.MaxIdle, Now: n.millis(),
+		Topics: n.topics.flow, Errors: n.cfg.Errors, MaxIdle: n.cfg.MaxIdle, Now: n.millis(),
 		Start: map[string]int64{}, Committed: o.committed}
 	for _, s := range h.stores {
 		config.Stores[s.name] = s.store

@@ -65,7 +65,10 @@ func TestATopicThatCannotBeLookedUp(t *testing.T) {
 	var asked []string
 	p := run(t, log, newDisk(), topo, func(c *worker.Config) {
 		c.Cluster = unanswering{c.Cluster, "chosen", &left}
-		c.Policy = func(e *task.Error) task.Verdict { asked = append(asked, e.Error()); return task.Skip }
+		c.Errors.Except = func(e *task.Error, _ task.ErrorPolicy) task.ErrorPolicy {
+			asked = append(asked, e.Error())
+			return task.ErrorPolicy{Action: task.Skip}
+		}
 	})
 	eventually(t, "both of a arrive", func() bool { return len(read(t, log, "chosen")) == 2 })
 	for i, r := range read(t, log, "chosen") {

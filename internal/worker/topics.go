@@ -43,6 +43,11 @@ func (t *topics) prepare(ctx context.Context) error {
 			external = append(external, topic)
 		}
 	}
+	for _, name := range t.n.cfg.Errors.DeadLetters() {
+		if !slices.ContainsFunc(external, func(have *topology.Topic) bool { return have.Name == name }) {
+			external = append(external, &topology.Topic{Name: name, Kind: topology.External, At: "a dead-letter topic"})
+		}
+	}
 	for _, s := range top.Subs {
 		for _, topic := range s.Sources {
 			read[topic] = true
@@ -407,7 +412,7 @@ func (t *topics) resolved(name string, info cluster.TopicInfo) *flow.Topic {
 	defer t.mu.Unlock()
 	f := t.flows[name]
 	if f == nil {
-		f = &flow.Topic{Name: name, Partitions: info.Partitions}
+		f = &flow.Topic{Name: name, Partitions: info.Partitions, MaxRecord: info.MaxRecord}
 		t.flows[name] = f
 	}
 	return f

@@ -46,8 +46,8 @@ type Config struct {
 	MaxIdle time.Duration
 	// Reset is where reading starts if neither a commit nor the topic's handle says; topology.ResetDefault: the log start.
 	Reset topology.Reset
-	// Policy decides about records that fail; nil: the application stops.
-	Policy task.Policy
+	// Errors says what becomes of records that fail.
+	Errors task.Errors
 	// Uncaught decides about errors that no policy has dealt with, where they happen; it must not block. nil: StopClient.
 	Uncaught func(error) Response
 	// Replication of internal topics; 0: the broker's default.

@@ -457,7 +457,7 @@ func TestErrorPolicy(t *testing.T) {
 		log := mem.New()
 		create(t, log, 1, "words", "totals")
 		write(t, log, "words", 1, "a=good", "a=bad", "a=good")
-		p := run(t, log, newDisk(), build(t, check), func(c *worker.Config) { c.Policy = func(*task.Error) task.Verdict { return task.Skip } })
+		p := run(t, log, newDisk(), build(t, check), func(c *worker.Config) { c.Errors.Processing.Action = task.Skip })
 		eventually(t, "the good ones are counted", func() bool { return totals(t, log)["a"] == 2 })
 		if err := p.end(); err != nil {
 			t.Error(err)
@@ -479,7 +479,7 @@ func TestLeftOutAfterAWrite(t *testing.T) {
 		}).To(Totals)
 	})
 	write(t, log, "words", 1, "a=1", "a=2", "a=3", "a=4")
-	p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.Policy = func(*task.Error) task.Verdict { return task.Skip } })
+	p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.Errors.Processing.Action = task.Skip })
 	eventually(t, "three remain", func() bool { return totals(t, log)["a"] == 3 })
 	if p.happened(worker.EpochUndone) == 0 {
 		t.Error("nothing was undone")

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau/moldau/internal/cluster"
@@ -66,9 +68,25 @@ func (a admin) Describe(ctx context.Context, topics ...string) (map[string]clust
 				info.Config[c.Name] = *c.Value
 			}
 		}
+		info.MaxRecord = a.maxRecord(info.Config["max.message.bytes"])
 		infos[r.ResourceName] = info
 	}
 	return infos, nil
+}
+
+// batchCost is more than what a batch of one record costs besides its key, value and headers.
+const batchCost = 150
+
+// maxRecord is the largest record that both the topic and our producers take.
+func (a admin) maxRecord(topic string) int {
+	most := 0
+	if n, ok := a.cl.OptValue(kgo.ProducerBatchMaxBytes).(int32); ok {
+		most = int(n)
+	}
+	if n, err := strconv.Atoi(topic); err == nil && (most == 0 || n < most) {
+		most = n
+	}
+	return max(most-batchCost, 0)
 }
 
 func (a admin) Create(ctx context.Context, topics ...cluster.TopicSpec) error {

@@ -23,7 +23,7 @@ func (a admin) Describe(_ context.Context, topics ...string) (map[string]cluster
 	infos := map[string]cluster.TopicInfo{}
 	for _, name := range topics {
 		if t := a.topics[name]; t != nil {
-			infos[name] = cluster.TopicInfo{ID: t.id, Partitions: int32(len(t.partitions)), Config: maps.Clone(t.config)}
+			infos[name] = cluster.TopicInfo{ID: t.id, Partitions: int32(len(t.partitions)), Config: maps.Clone(t.config), MaxRecord: a.maxRecord()}
 		}
 	}
 	return infos, nil

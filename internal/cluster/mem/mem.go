@@ -195,3 +195,11 @@ func compareTPs(a, b cluster.TP) int {
 func sortedTPs[V any](m map[cluster.TP]V) []cluster.TP {
 	return slices.SortedFunc(maps.Keys(m), compareTPs)
 }
+
+// maxRecord is the largest record that is taken, in bytes.
+func (l *Log) maxRecord() int {
+	if l.MaxRecordBytes > 0 {
+		return l.MaxRecordBytes
+	}
+	return 1 << 20
+}

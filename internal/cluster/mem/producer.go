@@ -245,11 +245,7 @@ func (p *producer) produce(c *call, o *flow.Out) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	limit := l.MaxRecordBytes
-	if limit == 0 {
-		limit = 1 << 20
-	}
-	if len(o.Key)+len(o.Value) > limit {
+	if len(o.Key)+len(o.Value) > l.maxRecord() {
 		return fmt.Errorf("%s: %d bytes: %w", where, len(o.Key)+len(o.Value), cluster.ErrTooLarge)
 	}
 	if f := l.Faults.Produce; f != nil {

@@ -1,0 +1,136 @@
+package task
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moldau/moldau/topology"
+)
+
+// Errors says what becomes of records that fail. The zero value stops the application at the first.
+type Errors struct {
+	// Decoding is for records that a serde cannot read (deserialization.exception.handler).
+	Decoding ErrorPolicy
+	// Processing is for records on which a function fails or panics, and for timers (processing.exception.handler).
+	Processing ErrorPolicy
+	// Production is for records that a sink cannot write: they cannot be encoded, are too large, or have no topic
+	// (production.exception.handler).
+	Production ErrorPolicy
+	// Except, if not nil, may choose another policy for one error, by its source topic, operator, sink or cause; p is the one
+	// of its kind. It is called on the task's goroutine and must not block.
+	Except func(e *Error, p ErrorPolicy) ErrorPolicy
+}
+
+// Action is what an error policy does in the end.
+type Action int
+
+const (
+	// Fail stops the application. What came before the record's epoch is committed, the rest is done again by the next run.
+	Fail Action = iota
+	// Skip leaves the record out: nothing that it did remains. If it has written to a store, its epoch is undone and
+	// computed again without it. Of a timer or of results emitted at the commit, which are no record's alone, what was done before
+	// the failure remains.
+	Skip
+	// Continue leaves out what the operator that failed would have given on, or, of a sink, the one record that cannot be
+	// written. What the record did elsewhere stands: results of other branches, and writes to stores. It is what Kafka Streams'
+	// LogAndContinue handlers do. A function that panics is skipped.
+	Continue
+)
+
+func (a Action) String() string {
+	switch a {
+	case Fail:
+		return "fail"
+	case Skip:
+		return "skip"
+	case Continue:
+		return "continue"
+	}
+	return fmt.Sprintf("Action(%d)", int(a))
+}
+
+// ErrorPolicy is what becomes of one kind of error: it is tried again, then Action follows.
+type ErrorPolicy struct {
+	Action Action
+	// DeadLetter is a topic to which the record is written as it was read, key, value and headers, and with further headers
+	// __streams.errors.exception, .message, .stacktrace, .topic, .partition and .offset (errors.dead.letter.queue.topic.name,
+	// KIP-1034); in the transaction that leaves it out. The topic must exist on a cluster. Not with Fail.
+	DeadLetter string
+	// Retries is how often a record is tried again before Action; its task waits with it. Timers and results emitted at the
+	// commit are not.
+	Retries int
+	// Backoff is the time before the first retry; it doubles with each, up to MaxBackoff. 0: 100 ms, and 10 s.
+	Backoff, MaxBackoff time.Duration
+}
+
+// policy is the one for an error.
+func (p *Errors) policy(e *Error) ErrorPolicy {
+	var of ErrorPolicy
+	switch e.Kind {
+	case Decoding:
+		of = p.Decoding
+	case Production:
+		of = p.Production
+	default:
+		of = p.Processing
+	}
+	if p.Except != nil {
+		of = p.Except(e, of)
+	}
+	return of
+}
+
+// wait is how long to wait before another try, ms.
+func (p ErrorPolicy) wait(tries int) int64 {
+	wait, most := p.Backoff.Milliseconds(), p.MaxBackoff.Milliseconds()
+	if wait <= 0 {
+		wait = 100
+	}
+	if most <= 0 {
+		most = max(10_000, wait)
+	}
+	for ; tries > 0 && wait < most; tries-- {
+		wait *= 2
+	}
+	return min(wait, most)
+}
+
+// DeadLetters are the topics that the policies name, each once.
+func (p Errors) DeadLetters() (names []string) {
+	for _, of := range []ErrorPolicy{p.Decoding, p.Processing, p.Production} {
+		if of.DeadLetter != "" && !slices.Contains(names, of.DeadLetter) {
+			names = append(names, of.DeadLetter)
+		}
+	}
+	return names
+}
+
+// Validate reports every mistake at once.
+func (p Errors) Validate() error {
+	return errors.Join(p.Decoding.validate("Decoding"), p.Processing.validate("Processing"), p.Production.validate("Production"))
+}
+
+func (p ErrorPolicy) validate(name string) error {
+	var wrong []string
+	if p.Action < Fail || p.Action > Continue {
+		wrong = append(wrong, fmt.Sprintf("unknown Action %d; use Fail, Skip or Continue", int(p.Action)))
+	}
+	if p.DeadLetter != "" {
+		if err := topology.CheckName(p.DeadLetter); err != nil {
+			wrong = append(wrong, fmt.Sprintf("DeadLetter %q: %v", p.DeadLetter, err))
+		}
+		if p.Action == Fail {
+			wrong = append(wrong, fmt.Sprintf("DeadLetter is %q, but Action is Fail: nothing of a record that stops the application is committed; use Skip", p.DeadLetter))
+		}
+	}
+	if p.Retries < 0 || p.Backoff < 0 || p.MaxBackoff < 0 {
+		wrong = append(wrong, "Retries, Backoff and MaxBackoff cannot be negative")
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return errors.New(name + ": " + strings.Join(wrong, "; "))
+}
