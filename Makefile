@@ -18,11 +18,13 @@ FUZZTIME ?= 10s
 KILLS ?= 20
 # How many recordings live runs.
 LIVE ?= 100
+# How long soak takes, in minutes.
+SOAK_MINUTES ?= 30
 # Records per second of the demo, slow enough to watch.
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench bench-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop clean
+.PHONY: help demo test race lint fuzz soak bench bench-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -46,6 +48,9 @@ lint: ## gofmt, vet, staticcheck, and the house rules of internal/lint
 
 fuzz: ## every fuzz target in turn (FUZZTIME=10s each)
 	@scripts/fuzz.sh $(FUZZTIME)
+
+soak: ## the long forms: many kills and crashes, all models again and again, conformance, fuzzing; ends with a table (SOAK_MINUTES=30)
+	@scripts/soak.sh $(SOAK_MINUTES)
 
 bench: ## CPU, throughput and state beside a hand-written loop, medians of several runs (ARGS='-help')
 	@go build -o $(BIN)/benchmarks ./benchmarks

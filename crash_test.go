@@ -340,7 +340,12 @@ func createTopic(t testing.TB, cl *kgo.Client, topic string, partitions int32) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if _, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, -1, nil, topic); err != nil {
+	admin := kadm.NewClient(cl)
+	if _, err := admin.CreateTopic(ctx, partitions, -1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "brokers know topic "+topic, func() bool {
+		d, err := admin.ListTopics(ctx, topic)
+		return err == nil && d.Has(topic) && len(d[topic].Partitions) == int(partitions)
+	})
 }

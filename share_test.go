@@ -1,8 +1,10 @@
 package moldau_test
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -51,9 +53,14 @@ func TestProcessesShare(t *testing.T) {
 	eventually(t, "the third has some", func() bool { return tasks(two) == 2 })
 	three.Process.Kill()
 	three.Wait()
+	began = time.Now()
 	three = spawn(t, log, env...)
 	defer func() { three.Process.Kill(); three.Wait() }()
-	time.Sleep(500 * time.Millisecond)
+	eventually(t, "it runs again", func() bool { return bytes.Count(logged(t, log), []byte("state=running")) == 2 })
+	t.Logf("running %v after the kill", time.Since(began))
+	if n := tasks(two); n != 2 {
+		t.Errorf("meanwhile the second has %d tasks", n)
+	}
 
 	// And one that is killed for good is replaced when its session ends.
 	three.Process.Kill()
@@ -68,6 +75,16 @@ func TestProcessesShare(t *testing.T) {
 	if err := two.end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// logged is what a child has logged so far.
+func logged(t testing.TB, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // eventually polls for a condition.

@@ -336,6 +336,28 @@ func read(t testing.TB, log *mem.Log, topic string) (records []flow.In) {
 	}
 }
 
+// written is how many offsets a topic has, committed or not; 0 while there is no such topic.
+func written(t testing.TB, log *mem.Log, topic string) (n int64) {
+	t.Helper()
+	admin := log.Connect().Admin()
+	infos, err := admin.Describe(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tps []cluster.TP
+	for p := range infos[topic].Partitions {
+		tps = append(tps, cluster.TP{Topic: topic, Partition: p})
+	}
+	ends, err := admin.Ends(t.Context(), false, tps...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range ends {
+		n += end
+	}
+	return n
+}
+
 // totals is the last count of each word; each result must be greater than the one before.
 func totals(t testing.TB, log *mem.Log) map[string]int64 {
 	t.Helper()

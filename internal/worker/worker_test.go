@@ -95,8 +95,9 @@ func TestFaults(t *testing.T) {
 		for k, n := range more {
 			want[k] += n
 		}
+		before := written(t, log, "app-again-repartition")
 		write(t, log, "words", 2, records...)
-		time.Sleep(5 * time.Millisecond)
+		eventually(t, "the application is at work", func() bool { return written(t, log, "app-again-repartition") > before })
 		switch i {
 		case 8, 16:
 			undone += p.happened(worker.EpochUndone)
@@ -131,8 +132,9 @@ func TestTakenForDead(t *testing.T) {
 		for k, n := range more {
 			want[k] += n
 		}
+		before := written(t, log, "app-again-repartition")
 		write(t, log, "words", 2, records...)
-		time.Sleep(3 * time.Millisecond)
+		eventually(t, "the application is at work", func() bool { return written(t, log, "app-again-repartition") > before })
 		if i%10 == 5 {
 			log.Evict("app", one.identity.Instance)
 		}
@@ -155,8 +157,9 @@ func TestTimedOutTransaction(t *testing.T) {
 		for k, n := range more {
 			want[k] += n
 		}
+		before := written(t, log, "app-again-repartition")
 		write(t, log, "words", 1, records...)
-		time.Sleep(2 * time.Millisecond)
+		eventually(t, "the application is at work", func() bool { return written(t, log, "app-again-repartition") > before })
 		log.TimeOut(p.identity.TransactionalID(0))
 	}
 	eventually(t, "all are counted", func() bool { return maps.Equal(totals(t, log), want) })

@@ -119,6 +119,7 @@ func TestLostSession(t *testing.T) {
 	time.Sleep(7 * time.Second)
 	n.Heal()
 	await(cluster.Lost, 2)
+	m.Released()
 	await(cluster.Assigned, 2)
 	if m.Group() == old {
 		t.Error("back, and still the same member")
