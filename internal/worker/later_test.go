@@ -100,16 +100,22 @@ type trimming struct {
 
 func (c trimming) Reader() (cluster.Reader, error) {
 	r, err := c.Cluster.Reader()
-	return trimmingReader{r, c}, err
+	return &trimmingReader{Reader: r, c: c}, err
 }
 
 type trimmingReader struct {
 	cluster.Reader
-	c trimming
+	c     trimming
+	reads bool // the changelog
 }
 
-func (r trimmingReader) Poll(ctx context.Context) ([]cluster.Batch, error) {
-	if r.c.done.CompareAndSwap(false, true) {
+func (r *trimmingReader) Assign(from map[cluster.TP]int64) {
+	_, r.reads = from[cluster.TP{Topic: "app-counts-changelog"}]
+	r.Reader.Assign(from)
+}
+
+func (r *trimmingReader) Poll(ctx context.Context) ([]cluster.Batch, error) {
+	if r.reads && r.c.done.CompareAndSwap(false, true) {
 		tp := cluster.TP{Topic: "app-counts-changelog"}
 		err := r.c.Cluster.Admin().DeleteRecords(ctx, map[cluster.TP]int64{tp: 5})
 		return nil, errors.Join(err, fmt.Errorf("fetching %v: %w", tp, cluster.ErrOutOfRange))
