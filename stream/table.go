@@ -151,6 +151,9 @@ func (s *keeper[K, V]) set(c *flow.Ctx, k K, ch change[V], at int64, inexact boo
 	if ch.Live {
 		s.kv.Set(s.ref, ch.New, at, c.Headers)
 	} else {
+		if !s.every {
+			at = c.Time // at the commit, a row that has gone has the time of the record that took it away
+		}
 		s.kv.Unset(s.ref, at, c.Headers)
 	}
 	if !s.every {

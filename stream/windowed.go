@@ -364,6 +364,9 @@ func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch ch
 	if ch.Live {
 		p.store.Set(ref, ch.New, at, c.Headers)
 	} else {
+		if !p.every {
+			at = c.Time // as in keeper.set
+		}
 		p.store.Unset(ref, at, c.Headers)
 	}
 	if !p.every {

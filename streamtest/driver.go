@@ -84,7 +84,7 @@ func ContinueErrors() Option {
 }
 
 // JavaOrder runs records of several topics in the order of Kafka Streams' TopologyTestDriver, which takes all sub-topologies for
-// one task: a heap of topics by the time of their first record. It needs topics of one partition.
+// one task: a heap of topics by the time of their first record, and one stream time. It needs topics of one partition.
 func JavaOrder() Option { return func(c *config) { c.java = true } }
 
 // KeepErrors keeps the first error for Err instead of failing the test. Nothing runs after it but Restart.

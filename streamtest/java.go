@@ -55,7 +55,7 @@ func (h *javaHeap) poll() *javaQueue {
 	return first
 }
 
-// runJava works until there is nothing left to do, one record and one commit at a time.
+// runJava works until there is nothing left to do, one record and one commit at a time. Stream time is that of all tasks.
 func (d *Driver) runJava() {
 	d.tb.Helper()
 	for d.err == nil {
@@ -77,6 +77,13 @@ func (d *Driver) runJava() {
 			d.tb.Fatal("an epoch cannot be run again in JavaOrder")
 		}
 		d.commit(q.run)
+		for _, other := range d.tasks {
+			if at := q.run.task.StreamTime(); d.err == nil && other.task.StreamTime() < at {
+				if d.check(other, other.task.Reach(d.now, at)); d.err == nil {
+					d.commit(other)
+				}
+			}
+		}
 	}
 }
 

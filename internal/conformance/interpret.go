@@ -319,8 +319,11 @@ func (in *interpreter) counts(step Step) state.Table[text, int64] {
 
 func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[text, V] {
 	h := state.NewWindow(storeName(step), nullable, v)
-	if in.each() { // Java's record cache still has what the store below it has let go of
-		h = h.ExpireFirst().EveryUpdate()
+	if in.each() {
+		h = h.EveryUpdate()
+	}
+	if in.each() || in.step(step.in(0)).sub("window").text("type") == "sliding" {
+		h = h.ExpireFirst() // else Java's record cache still has what the store below it has let go of
 	}
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))

@@ -132,6 +132,21 @@ func (t *Task) Tick(now int64) error {
 	return nil
 }
 
+// Reach takes over a stream time that another task has reached and runs punctuators that are due: for a driver that plays several
+// sub-topologies as one task, as Kafka Streams' TopologyTestDriver does.
+func (t *Task) Reach(now, streamTime int64) error {
+	if t.broken != nil {
+		return t.broken
+	}
+	t.ctx.Now, t.streamTime = now, max(t.streamTime, streamTime)
+	if t.streamNext <= t.streamTime {
+		if err := t.punctuate(true, t.streamTime); err != nil {
+			return t.breakdown(err)
+		}
+	}
+	return nil
+}
+
 // Wake is the wall-clock time at which Step or Tick will have something to do without any new input, ms;
 // math.MaxInt64: never.
 func (t *Task) Wake() int64 {
