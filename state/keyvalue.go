@@ -14,11 +14,12 @@ import (
 type KeyValue[K, V any] struct {
 	spec *flow.StoreSpec
 	keys serde.Serde[K]
+	vals serde.Serde[V]
 }
 
 // NewKeyValue declares a store.
 func NewKeyValue[K, V any](name string, k serde.Serde[K], v serde.Serde[V]) KeyValue[K, V] {
-	h := KeyValue[K, V]{newSpec(flow.KeyValue, name), k}
+	h := KeyValue[K, V]{newSpec(flow.KeyValue, name), k, v}
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewKV(env, k, v) }
 	written(h.spec, k, v)
 	return h
@@ -29,6 +30,9 @@ func (h KeyValue[K, V]) Spec() *flow.StoreSpec { return h.spec }
 
 // Keys is how keys are written.
 func (h KeyValue[K, V]) Keys() serde.Serde[K] { return h.keys }
+
+// Values is how values are written.
+func (h KeyValue[K, V]) Values() serde.Serde[V] { return h.vals }
 
 func (KeyValue[K, V]) table(K, V) {}
 
@@ -43,8 +47,11 @@ func (h KeyValue[K, V]) Ordered() KeyValue[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.Ordered = true })
 }
 
-// TTL lets values go once they are d older than the task's stream time; a later read does not find them.
-// The default is to keep them.
+// TTL lets values go by event time: one is found as long as the task's stream time is less than the value's time plus d, to the
+// record, whatever the size of a commit, and the same after a restart. Then reads, ranges and queries do not find it, and an
+// aggregate begins anew. That it goes is no update of the table that is kept here. It is removed, from memory and, as a
+// deletion, from the changelog, some thousand values a commit; what lies on disk alone, once it is touched.
+// The default is to keep values.
 func (h KeyValue[K, V]) TTL(d time.Duration) KeyValue[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.TTL = d.Milliseconds() })
 }
@@ -67,9 +74,12 @@ func (h KeyValue[K, V]) Changelog(settings map[string]string) KeyValue[K, V] {
 }
 
 // Open is called by a processor in Init, once per task.
-func (h KeyValue[K, V]) Open(o Opener) *KV[K, V] {
+func (h KeyValue[K, V]) Open(o Opener) *KV[K, V] { return OpenKeyValue[K, V](o, h.spec) }
+
+// OpenKeyValue is for the project's own packages: processors use the Open of their handle.
+func OpenKeyValue[K, V any](o Opener, spec *flow.StoreSpec) *KV[K, V] {
 	v := &KV[K, V]{view: view{opener: o}, null: nilness[V]()}
-	s, err := o.OpenStore(h.spec)
+	s, err := o.OpenStore(spec)
 	if err != nil {
 		v.broken = true
 		return v
@@ -142,6 +152,26 @@ func (s *KV[K, V]) RangeReverse(from, to K) iter.Seq2[K, V] {
 	return s.each(func(f func(K, V, int64) bool) error { return s.kv.RangeReverse(&from, &to, f) })
 }
 
+// From gives the keys from from on, UpTo those up to to, included, in the order of their serialized bytes.
+func (s *KV[K, V]) From(from K) iter.Seq2[K, V] {
+	return s.each(func(f func(K, V, int64) bool) error { return s.kv.Range(&from, nil, f) })
+}
+
+// UpTo: see From.
+func (s *KV[K, V]) UpTo(to K) iter.Seq2[K, V] {
+	return s.each(func(f func(K, V, int64) bool) error { return s.kv.Range(nil, &to, f) })
+}
+
+// FromReverse is From from the last to the first.
+func (s *KV[K, V]) FromReverse(from K) iter.Seq2[K, V] {
+	return s.each(func(f func(K, V, int64) bool) error { return s.kv.RangeReverse(&from, nil, f) })
+}
+
+// UpToReverse is UpTo from the last to the first.
+func (s *KV[K, V]) UpToReverse(to K) iter.Seq2[K, V] {
+	return s.each(func(f func(K, V, int64) bool) error { return s.kv.RangeReverse(nil, &to, f) })
+}
+
 // Prefix gives the keys whose serialized bytes begin with p.
 func (s *KV[K, V]) Prefix(p []byte) iter.Seq2[K, V] {
 	return s.each(func(f func(K, V, int64) bool) error { return s.kv.Prefix(p, f) })
@@ -150,6 +180,11 @@ func (s *KV[K, V]) Prefix(p []byte) iter.Seq2[K, V] {
 // All gives every key.
 func (s *KV[K, V]) All() iter.Seq2[K, V] {
 	return s.each(func(f func(K, V, int64) bool) error { return s.kv.Range(nil, nil, f) })
+}
+
+// AllReverse is All from the last to the first.
+func (s *KV[K, V]) AllReverse() iter.Seq2[K, V] {
+	return s.each(func(f func(K, V, int64) bool) error { return s.kv.RangeReverse(nil, nil, f) })
 }
 
 func (s *KV[K, V]) each(scan func(func(K, V, int64) bool) error) iter.Seq2[K, V] {

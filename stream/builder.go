@@ -13,6 +13,8 @@
 package stream
 
 import (
+	"time"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/serde"
 	"github.com/moldau/moldau/topology"
@@ -24,6 +26,7 @@ type Builder struct {
 	graph   topology.Graph
 	sources []*topology.Node
 	written []*crossing
+	around  func(Call, func() error) error
 }
 
 // crossing is a repartition topic with its two ends.
@@ -46,6 +49,34 @@ func (b *Builder) Stream[K, V any](t Topic[K, V], more ...Topic[K, V]) *KStream[
 		s = s.Merge(&KStream[K, V]{b, b.source(other)})
 	}
 	return s
+}
+
+// Call is one call of a processor.
+type Call struct {
+	Operator  string // its label
+	Timer     bool   // a call of a timer, not of Process
+	Topic     string // of the record in hand; "" in a timer
+	Partition int32
+	Offset    int64     // -1 in a timer
+	Time      time.Time // of the record, or of the timer's call
+}
+
+// Around has f called around every call of a processor or of its timers; next is the call, and f returns its error or another
+// one. It is the place for traces, measures and limits (processor.wrapper.class, KIP-1112). The one added last is outermost.
+func (b *Builder) Around(f func(call Call, next func() error) error) {
+	inner := b.around
+	if inner == nil {
+		b.around = f
+		return
+	}
+	b.around = func(call Call, next func() error) error {
+		return f(call, func() error { return inner(call, next) })
+	}
+}
+
+// call calls a processor.
+func (b *Builder) call(n *topology.Node, c *flow.Ctx, timer bool, next func() error) error {
+	return b.around(Call{Operator: n.Label(), Timer: timer, Topic: c.Topic, Partition: c.Partition, Offset: c.Offset, Time: utc(c.Time)}, next)
 }
 
 // topic is the graph's value for a handle, which may be the zero value.

@@ -25,6 +25,15 @@ type scope struct {
 	node   *topology.Node
 	ctx    *flow.Ctx // of the call in hand; in Init one of its own
 	failed error
+	b      *Builder
+}
+
+// around calls a timer.
+func (s *scope) around(c *flow.Ctx, next func() error) error {
+	if s.b.around == nil {
+		return next()
+	}
+	return s.b.call(s.node, c, true, next)
 }
 
 // Step is for views of stores.
@@ -88,7 +97,7 @@ func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
 		s.ctx, s.call.c = c, c
-		if err := f(s.call, utc(at)); err != nil {
+		if err := s.around(c, func() error { return f(s.call, utc(at)) }); err != nil {
 			c.Fail(s.node.ID, err)
 		}
 	})
@@ -96,9 +105,10 @@ func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[
 
 // Context is valid during one call.
 type Context[K2, V2 any] struct {
-	c    *flow.Ctx
-	env  flow.Env
-	down fn[K2, V2]
+	c        *flow.Ctx
+	env      flow.Env
+	down     fn[K2, V2]
+	children func(label string) (fn[K2, V2], bool)
 }
 
 // Forward sends a record on.
@@ -106,6 +116,19 @@ func (x *Context[K2, V2]) Forward(r Record[K2, V2]) {
 	if x.c.Err == nil {
 		forward(x.c, x.down, r)
 	}
+}
+
+// ForwardTo sends a record on to one of the operators that follow: to those whose label, given with Named, is label
+// (ProcessorContext.forward with a child's name). That there is none is an error of the record.
+func (x *Context[K2, V2]) ForwardTo(label string, r Record[K2, V2]) {
+	if x.c.Err != nil {
+		return
+	}
+	if to, ok := x.children(label); ok {
+		forward(x.c, to, r)
+		return
+	}
+	x.c.Fail(x.c.Node, fmt.Errorf("no operator that follows is Named(%q)", label))
 }
 
 // Emit sends a key and a value on, with the time and headers of the record in hand; in a timer, with the time of the call.
@@ -137,23 +160,44 @@ func (x *Context[K2, V2]) RequestCommit() { x.env.RequestCommit() }
 func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], stores ...state.Handle) *KStream[K2, V2] {
 	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true, At: where()}
 	s.b.connect(n, stores)
-	add(s.b, n, func(env flow.Env, down fn[K2, V2]) (fn[K, V], error) {
+	n.Wire = func(env flow.Env, children []any) (any, error) {
 		p := new()
-		x := &Context[K2, V2]{env: env, down: down}
-		sc := &Scope[K2, V2]{scope{env: env, node: n}, x}
+		x := newContext[K2, V2](s.b, env, n, children)
+		sc := &Scope[K2, V2]{scope{env: env, node: n, b: s.b}, x}
 		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
 			return nil, err
 		}
-		return func(c *flow.Ctx, k K, v V) {
+		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			sc.ctx, x.c = c, c
 			c.Node = n.ID
 			c.Wrote = true // a processor's fields are state as well
-			if err := p.Process(x, record(c, k, v)); err != nil {
+			var err error
+			if s.b.around == nil {
+				err = p.Process(x, record(c, k, v))
+			} else {
+				err = s.b.call(n, c, false, func() error { return p.Process(x, record(c, k, v)) })
+			}
+			if err != nil {
 				c.Fail(n.ID, err)
 			}
-		}, nil
-	})
+		}), nil
+	}
+	s.b.graph.Add(n)
 	return &KStream[K2, V2]{s.b, n}
+}
+
+// newContext knows the operators that follow by their labels.
+func newContext[K2, V2 any](b *Builder, env flow.Env, n *topology.Node, children []any) *Context[K2, V2] {
+	named := map[string]fn[K2, V2]{}
+	for i, child := range b.graph.Children(n) {
+		if child.Name != "" {
+			named[child.Name] = children[i].(fn[K2, V2])
+		}
+	}
+	return &Context[K2, V2]{env: env, down: fan[K2, V2](children), children: func(label string) (fn[K2, V2], bool) {
+		to, ok := named[label]
+		return to, ok
+	}}
 }
 
 // start runs Init and notes what went wrong in it.
@@ -177,16 +221,23 @@ func start(env flow.Env, p any, s *scope, init func() error) error {
 
 // ProcessFunc is Process without stores or timers.
 func (s *KStream[K, V]) ProcessFunc[K2, V2 any](f func(*Context[K2, V2], Record[K, V]) error) *KStream[K2, V2] {
-	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true}
-	add(s.b, n, func(env flow.Env, down fn[K2, V2]) (fn[K, V], error) {
-		x := &Context[K2, V2]{env: env, down: down}
-		return func(c *flow.Ctx, k K, v V) {
+	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true, At: where()}
+	n.Wire = func(env flow.Env, children []any) (any, error) {
+		x := newContext[K2, V2](s.b, env, n, children)
+		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			x.c, c.Node = c, n.ID
-			if err := f(x, record(c, k, v)); err != nil {
+			var err error
+			if s.b.around == nil {
+				err = f(x, record(c, k, v))
+			} else {
+				err = s.b.call(n, c, false, func() error { return f(x, record(c, k, v)) })
+			}
+			if err != nil {
 				c.Fail(n.ID, err)
 			}
-		}, nil
-	})
+		}), nil
+	}
+	s.b.graph.Add(n)
 	return &KStream[K2, V2]{s.b, n}
 }
 
@@ -219,7 +270,7 @@ func (s *ValueScope) every(d time.Duration, streamTime bool, f func(time.Time) e
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
 		s.ctx = c
-		if err := f(utc(at)); err != nil {
+		if err := s.around(c, func() error { return f(utc(at)) }); err != nil {
 			c.Fail(s.node.ID, err)
 		}
 	})
@@ -288,14 +339,20 @@ func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2
 		x := &ValueContext[V2]{env: env}
 		x.emit = func(v V2) { down(x.c, key, v) }
 		p := new()
-		sc := &ValueScope{scope{env: env, node: n}}
+		sc := &ValueScope{scope{env: env, node: n, b: s.b}}
 		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
 			return nil, err
 		}
 		return func(c *flow.Ctx, k K, v V) {
 			sc.ctx, x.c, x.headers, key = c, c, c.Headers, k
 			c.Node, c.Wrote = n.ID, true
-			if err := p.Process(x, record(c, k, v)); err != nil {
+			var err error
+			if s.b.around == nil {
+				err = p.Process(x, record(c, k, v))
+			} else {
+				err = s.b.call(n, c, false, func() error { return p.Process(x, record(c, k, v)) })
+			}
+			if err != nil {
 				c.Fail(n.ID, err)
 			}
 		}, nil

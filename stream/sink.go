@@ -21,6 +21,7 @@ type writer[K, V any] struct {
 	value serde.Serde[V]
 	tail  int
 	by    func(k K, v V, n int32) int32
+	multi func(k K, v V, n int32) []int32
 	env   flow.Env
 	node  int
 	name  string // of the topic
@@ -73,7 +74,32 @@ func (w *writer[K, V]) write(c *flow.Ctx, to *flow.Topic, k K, v V) {
 		w.fail(c, to, "%w: %d bytes without headers, %d with them are possible", errTooLarge, size, to.MaxRecord)
 		return
 	}
+	if w.multi != nil {
+		w.each(c, to, w.multi(k, v, to.Partitions), slab, from, mid, o)
+		return
+	}
 	c.Out.Emit(slab, from, mid, c.KeyNull, c.Null, o)
+}
+
+// each writes one record to several partitions; its bytes are shared.
+func (w *writer[K, V]) each(c *flow.Ctx, to *flow.Topic, partitions []int32, slab []byte, from, mid int, o flow.Out) {
+	for _, p := range partitions {
+		if p < 0 || p >= to.Partitions {
+			w.fail(c, to, "the partitioner chose partition %d of %d", p, to.Partitions)
+			return
+		}
+	}
+	if len(partitions) == 0 {
+		w.env.Dropped(w.node, "partitioner")
+		return
+	}
+	o.Partition = partitions[0]
+	c.Out.Emit(slab, from, mid, c.KeyNull, c.Null, o)
+	written := c.Out.Records[len(c.Out.Records)-1]
+	for _, p := range partitions[1:] {
+		written.Partition = p
+		c.Out.Records = append(c.Out.Records, written)
+	}
 }
 
 func (w *writer[K, V]) fail(c *flow.Ctx, to *flow.Topic, format string, args ...any) {
@@ -114,7 +140,7 @@ func sink[K, V any](b *Builder, from *topology.Node, t Topic[K, V]) {
 	at := where()
 	topic := b.topic(at, "topic", t.root, t.spec, t.key, t.value)
 	n := &topology.Node{Kind: "sink", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{topic}, At: at}
-	out := writer[K, V]{key: t.key, value: t.value, tail: t.tail, by: t.by}
+	out := writer[K, V]{key: t.key, value: t.value, tail: t.tail, by: t.by, multi: t.multi}
 	add(b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
 		w, to := out.open(env, n.ID), env.Topic(topic.Logical())
 		w.name = topic.Name
@@ -135,7 +161,7 @@ func (s *KStream[K, V]) ToFunc(f func(Record[K, V]) Topic[K, V]) {
 				env.Dropped(n.ID, "no-topic")
 				return
 			}
-			w.key, w.value, w.tail, w.by, w.name = t.key, t.value, t.tail, t.by, t.name
+			w.key, w.value, w.tail, w.by, w.multi, w.name = t.key, t.value, t.tail, t.by, t.multi, t.name
 			to, err := env.Lookup(t.name)
 			if err != nil {
 				c.Break(n.ID, err)

@@ -27,6 +27,7 @@ type Topic[K, V any] struct {
 	config     map[string]string
 	tail       int // bytes at the end of an encoded key that take no part in partitioning
 	by         func(k K, v V, n int32) int32
+	multi      func(k K, v V, n int32) []int32
 	timestamps func(r Record[K, V], last time.Time) time.Time
 }
 
@@ -81,6 +82,13 @@ func (t Topic[K, V]) FromCommitted() Topic[K, V] { t.reset = topology.ResetNone;
 // PartitionBy chooses the partition, 0 to n-1, of records written through this handle. A negative result drops the record.
 // Null keys and values are zero.
 func (t Topic[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Topic[K, V] { t.by = f; return t }
+
+// PartitionsBy chooses any number of the partitions 0 to n-1 for records written through this handle; a record goes to each of
+// them, and to none where there are none (StreamPartitioner.partitions, KIP-837).
+func (t Topic[K, V]) PartitionsBy(f func(k K, v V, n int32) []int32) Topic[K, V] {
+	t.multi = f
+	return t
+}
 
 // Timestamps takes the time of records read from elsewhere than Kafka's timestamp, which r.Time is. last is the greatest
 // time so far of that partition, before the epoch if there is none. A result before the epoch drops the record (TimestampExtractor).

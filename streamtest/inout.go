@@ -74,9 +74,13 @@ func (d *Driver) write(t *memTopic, partition int32, o flow.Out) {
 	d.tb.Helper()
 	next := t.append(partition, o)
 	d.java.arrived = append(d.java.arrived, t.topic.Name)
-	if t.global != nil && o.Key == nil {
-		d.nullKeys++
-	} else if t.global != nil {
+	switch {
+	case t.global == nil:
+	case o.Key == nil:
+		if !t.global.Computed {
+			d.nullKeys++
+		}
+	default:
 		d.must(d.globals[t.global.Store.Spec.Name].Restore(t.logs[partition][next-1:], next))
 	}
 }

@@ -81,6 +81,19 @@ func (g *Graph) Add(n *Node) *Node {
 	return n
 }
 
+// Children are the nodes that take what n gives on, in the order in which they were added; one that takes it twice is there
+// twice. It is what Node.Wire gets, known once the graph is whole.
+func (g *Graph) Children(n *Node) (children []*Node) {
+	for _, c := range g.nodes {
+		for _, p := range c.Parents {
+			if p == n {
+				children = append(children, c)
+			}
+		}
+	}
+	return children
+}
+
 // Fail notes a mistake; Build reports all of them.
 func (g *Graph) Fail(kind error, at, format string, args ...any) {
 	g.mistakes = append(g.mistakes, &Mistake{At: at, Text: fmt.Sprintf(format, args...), Kind: kind})

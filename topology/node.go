@@ -57,7 +57,8 @@ type Store struct {
 
 // Global is a global table: all partitions of its topic in one store per process, shared by all tasks.
 type Global struct {
-	Topic *Topic
-	Store *Store // its topic is its changelog
-	At    string
+	Computed bool // its contents are computed from the records of its topic
+	Topic    *Topic
+	Store    *Store // its topic is its changelog
+	At       string
 }

@@ -183,6 +183,9 @@ func (in *interpreter) apply(step Step) any {
 		return in.streamGlobalJoin(step)
 	case "process", "processValues":
 		return in.process(step)
+	case "globalStore":
+		in.globalStore(step)
+		return nil
 	case "processRoute":
 		return in.processRoute(step)
 	case "stateStore":

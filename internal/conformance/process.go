@@ -32,6 +32,8 @@ type processor struct {
 
 func (p *processor) Init(s *scope) error {
 	switch h := p.h.(type) {
+	case global:
+		p.kv = h.Open(s)
 	case kv:
 		p.kv = h.Open(s)
 	case state.Window[text, text]:
@@ -99,8 +101,12 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 		switch p.step.text("order") {
 		case "all":
 			all = p.kv.All()
-		default:
-			panic(unsupported("order " + p.step.text("order")))
+		case "reverseAll":
+			all = p.kv.AllReverse()
+		case "range":
+			all = p.kv.UpTo(r.Key)
+		case "reverseRange":
+			all = p.kv.FromReverse(r.Key)
 		}
 		c.Forward(r.With(limit(entries(all))))
 	},
@@ -112,6 +118,30 @@ var vocabulary = map[string]func(p *processor, c *context, r record){
 	"versionedOps": versionedOps,
 	"windowScan":   windowScan,
 	"sessionScan":  sessionScan,
+	"keyValueOps": func(p *processor, c *context, r record) {
+		var did string
+		switch ((num(r.Value) % 5) + 5) % 5 {
+		case 0:
+			old, have := p.kv.Get(r.Key)
+			if !have {
+				p.kv.Put(r.Key, r.Value)
+			}
+			did = "putIfAbsent " + str(old)
+		case 1:
+			did = "delete " + str(p.get(r.Key))
+			p.kv.Delete(r.Key)
+		case 2:
+			p.kv.Put(r.Key, r.Value)
+			p.kv.Put(s(*r.Key+"x"), r.Value)
+			did = "get " + str(p.get(r.Key)) + " " + str(p.get(s("k1x")))
+		case 3:
+			did = "prefixScan " + entries(p.kv.Prefix([]byte(*r.Key)))
+		default:
+			p.kv.Put(r.Key, r.Value)
+			did = "range " + entries(p.kv.Range(s("k1"), s("k3")))
+		}
+		c.Forward(r.With(limit(did)))
+	},
 	"windowSum": func(p *processor, c *context, r record) {
 		size := p.step.duration("sizeMs")
 		at := r.Time.UnixMilli()
@@ -192,7 +222,7 @@ func (in *interpreter) process(step Step) any {
 		return from.ProcessFunc(shift(step))
 	}
 	do := vocabulary[name]
-	if do == nil || step.text("order") != "" && step.text("order") != "all" {
+	if do == nil {
 		panic(unsupported("processor " + name))
 	}
 	h := in.processorStore(step)
@@ -236,17 +266,35 @@ func (in *interpreter) processorStore(step Step) state.Handle {
 	}
 }
 
-// processRoute is a stream of its own for each of the two children.
+// processRoute forwards to one child or to both.
 func (in *interpreter) processRoute(step Step) any {
+	children := step.texts("children")
 	from := in.stream(step, 0).ProcessFunc(func(c *context, r record) error {
-		c.Forward(r)
+		switch {
+		case r.Value == nil:
+			c.Forward(r)
+		case odd(r.Value):
+			c.ForwardTo(children[1], r)
+		default:
+			c.ForwardTo(children[0], r)
+		}
 		return nil
 	})
-	for i, id := range step.texts("children") {
-		in.objects[id] = from.Filter(func(_, v text) bool { return v == nil || odd(v) == (i == 1) })
+	for _, id := range children {
+		in.objects[id] = from.Filter(func(_, v text) bool { return true }).Named(id)
 		in.rekeyed[id] = true
 	}
 	return nil
+}
+
+// globalStore is a store that every task can look into; the step's function says what a record puts into it.
+func (in *interpreter) globalStore(step Step) {
+	f := mapper(step.text("fn"))
+	h := state.NewKeyValue(step.text("store"), nullable, nullable)
+	in.shared[step.text("store")] = in.b.GlobalStore(in.topic(step.text("topic"), step), h, func(r record) (text, text, error) {
+		v, err := f(r.Key, r.Value)
+		return r.Key, v, err
+	})
 }
 
 type valueProcessor struct {

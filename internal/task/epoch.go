@@ -171,6 +171,7 @@ func (t *Task) Undo(epoch uint32) (map[string]int64, error) {
 	t.starts = t.starts[:at+1]
 	t.epoch, t.sequence, t.streamTime = epoch, s.sequence, s.streamTime
 	t.dirty, t.asked, t.broken = false, false, nil
+	t.age()
 	t.effects.Undo(0)
 	positions := map[string]int64{}
 	for i, q := range t.queues {

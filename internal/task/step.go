@@ -55,7 +55,10 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 				}
 				left = tr != nil && tr.skip
 			}
-			t.streamTime = max(t.streamTime, q.headTime)
+			if t.streamTime < q.headTime {
+				t.streamTime = q.headTime
+				t.age()
+			}
 			q.partitionTime = max(q.partitionTime, q.headTime)
 			t.begin(q, rec, q.headTime)
 			if left {
@@ -77,6 +80,13 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// age tells stores the stream time: with every record that moves it, so that what they show does not depend on the size of a step.
+func (t *Task) age() {
+	for _, s := range t.aging {
+		s.Advance(t.streamTime)
+	}
 }
 
 // begin sets the context to a record.

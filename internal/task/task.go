@@ -52,6 +52,7 @@ type Task struct {
 	id     ID
 	config Config
 	stores []namedStore
+	aging  []flow.Store // those whose entries have a TTL
 	queues []*queue
 	byName map[string]*queue
 
@@ -114,6 +115,9 @@ func New(config Config) (*Task, error) {
 			named.changelog = s.Topic.Full(config.App)
 		}
 		t.stores = append(t.stores, named)
+		if s.Spec.TTL > 0 {
+			t.aging = append(t.aging, st)
+		}
 	}
 	for _, topic := range config.Sub.Sinks {
 		if topic.Kind != topology.External {
@@ -127,6 +131,7 @@ func New(config Config) (*Task, error) {
 	if err := t.addQueues(); err != nil {
 		return nil, err
 	}
+	t.age()
 	if err := t.wire(kept); err != nil {
 		return nil, err
 	}
