@@ -242,7 +242,7 @@ func (t *topics) forgotten(ctx context.Context, p topology.TopicPlan, infos map[
 	if err != nil {
 		return fmt.Errorf("reading the committed positions: %w", err)
 	}
-	for _, o := range committed { //lint:ordered any of them will do
+	for _, o := range committed { // any of them will do
 		if s, err := commit.ReadSequence(o.Metadata); err != nil || s.Number == 0 {
 			continue
 		}
