@@ -48,7 +48,7 @@ func TestAggregates(t *testing.T) {
 				Add: func(a string, r rec) (string, bool, error) {
 					return a + r.Key + r.Value, r.Value != "z", nil
 				}}).ToStream()
-		}, "a=-ax@10 h:1, b=-by@30, a=~@10 h:2, a=-aw@42"},
+		}, "a=-ax@10 h:1, b=-by@30, a=~@5 h:2, a=-aw@42"},
 		{"aggregate that becomes nil", func(g *stream.KGroupedStream[string, string]) *stream.KStream[string, string] {
 			h := state.NewKeyValue("nil", serde.String, serde.Bytes)
 			return g.Aggregate(h, func(a []byte, v string) []byte {
@@ -62,7 +62,7 @@ func TestAggregates(t *testing.T) {
 				}
 				return string(b)
 			})
-		}, "a=x@10 h:1, b=y@30, a=nil@10 h:2, a=w@42"},
+		}, "a=x@10 h:1, b=y@30, a=nil@5 h:2, a=w@42"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
