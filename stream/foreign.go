@@ -164,6 +164,7 @@ func subscribing[K, V, FK, FV any](n *topology.Node, registration *topology.Topi
 				env.Dropped(n.ID, outOfOrder)
 				return
 			}
+			c.Node = n.ID
 			from, was := of(k, ch.Old, ch.WasLive)
 			into, is := of(k, ch.New, ch.Live)
 			if !was && !is && !always {
@@ -363,6 +364,7 @@ func resolving[K, V, FV, R any](n *topology.Node, value serde.Serde[V], view fun
 					fv = new(FV)
 					*fv = r.value
 				}
+				c.Node = n.ID
 				to.New = j.join(v, fv)
 				to.Live = !null.of(to.New)
 			}

@@ -88,6 +88,7 @@ func (p *selfJoin[K, V, R]) meetSelf() {
 }
 
 func (p *selfJoin[K, V, R]) pair(left, right V, at int64) bool {
+	p.c.Node = p.node
 	r, err := p.both(p.k, left, right)
 	p.give(p.c, p.k, max(at, p.c.Time), r, err)
 	return p.c.Err == nil

@@ -213,6 +213,7 @@ func (p *streamSide[K, A, B, R]) process(c *flow.Ctx, k K, v A) {
 		}
 		return
 	case c.KeyNull && p.alone != nil:
+		c.Node = p.node
 		r, err := p.alone(k, v)
 		p.give(c, k, c.Time, r, err)
 		return
@@ -243,6 +244,7 @@ func (p *streamSide[K, A, B, R]) join(c *flow.Ctx, k K, v A) {
 	switch {
 	case c.Err != nil || p.met || p.alone == nil:
 	case to < *p.time:
+		c.Node = p.node
 		r, err := p.alone(k, v)
 		p.give(c, k, c.Time, r, err)
 	default:
@@ -265,6 +267,7 @@ func (p *streamSide[K, A, B, R]) pair(at int64, v B) bool {
 			return false
 		}
 	}
+	c.Node = p.node
 	r, err := p.both(p.k, p.v, v)
 	p.give(c, p.k, max(at, c.Time), r, err)
 	return c.Err == nil
@@ -318,6 +321,7 @@ func give[K, V, R any](c *flow.Ctx, to *results[K, R], serde serde.Serde[V], alo
 		c.Break(to.node, err)
 		return
 	}
+	c.Node = to.node
 	r, err := alone(k, v)
 	to.give(c, k, at, r, err)
 }

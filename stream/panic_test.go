@@ -13,10 +13,12 @@ import (
 )
 
 var (
-	bangTable  = state.NewKeyValue("bang-table", serde.String, serde.String).EveryUpdate()
-	bangOther  = state.NewKeyValue("bang-other", serde.String, serde.String).EveryUpdate()
-	bangWindow = state.NewWindow("bang-window", serde.String, serde.String).EveryUpdate()
-	bangSum    = state.NewKeyValue("bang-sum", serde.String, serde.String).EveryUpdate()
+	bangTable   = state.NewKeyValue("bang-table", serde.String, serde.String).EveryUpdate()
+	bangOther   = state.NewKeyValue("bang-other", serde.String, serde.String).EveryUpdate()
+	bangWindow  = state.NewWindow("bang-window", serde.String, serde.String).EveryUpdate()
+	bangSession = state.NewSession("bang-session", serde.String, serde.String).EveryUpdate()
+	bangSelf    = state.NewJoinBuffer("bang-self", serde.String, serde.String, serde.String).SingleStore()
+	bangSum     = state.NewKeyValue("bang-sum", serde.String, serde.String).EveryUpdate()
 )
 
 // bang panics at "bang", wherever it meets it.
@@ -97,6 +99,15 @@ func TestPanics(t *testing.T) {
 		}},
 		{"leftJoinTable", func(b *stream.Builder, s *S) *S {
 			return s.LeftJoinTable(b.Table(other, bangOther), func(v string, _ *string) string { return bang(v) })
+		}},
+		{"aggregate", func(_ *stream.Builder, s *S) *S {
+			return stream.Flatten(s.Peek(func(_, _ string) {}).GroupByKey().SessionsBy(window.Session(time.Second)).
+				Aggregate(bangSession, func(_, v string) string { return bang(v) }, func(a, _ string) string { return a }).ToStream()).
+				SelectKey(func(k window.Key[string], _ string) string { return k.Key })
+		}},
+		{"join", func(_ *stream.Builder, s *S) *S { // with itself, over one store
+			s = s.Peek(func(_, _ string) {})
+			return s.Join(s, window.Within(time.Second), bangSelf, func(_, v string) string { return bang(v) })
 		}},
 		{"sink", func(_ *stream.Builder, s *S) *S {
 			s.To(out2.PartitionBy(func(_, v string, _ int32) int32 { bang(v); return 0 }))

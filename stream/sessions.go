@@ -215,6 +215,7 @@ func (p *sessions[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V) (late bool
 		p.env.Dropped(p.node, expired)
 		return true
 	}
+	c.Node = p.node
 	a, live, ok := p.merge(c, k)
 	if !ok {
 		return false
@@ -226,6 +227,7 @@ func (p *sessions[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V) (late bool
 			}
 		}
 	}
+	c.Node = p.node
 	a, keep, err := p.add.f(c, a, live, k, v)
 	if err != nil {
 		c.Fail(p.node, err)
