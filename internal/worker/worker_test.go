@@ -525,7 +525,7 @@ func TestStopTimeout(t *testing.T) {
 	if open := d.open(); len(open) > 0 {
 		t.Errorf("still open: %v", open)
 	}
-	p = run(t, log, d, topo, nil)
+	run(t, log, d, topo, nil)
 	eventually(t, "the next run does it", func() bool { return totals(t, log)["a"] == 1 })
 }
 
