@@ -230,7 +230,7 @@ func (l *Log) writeCheckpoint(s *state) error {
 	b := s.encode()
 	for _, name := range checkpointNames {
 		path := l.fs.PathJoin(l.o.Dir, name)
-		if err := writeFile(l.fs, path+".tmp", b); err != nil {
+		if err := writeFile(l.fs, path+".tmp", slices.Clone(b)); err != nil { // a vfs may write into what it is given
 			return err
 		}
 		if err := l.fs.Rename(path+".tmp", path); err != nil {

@@ -339,6 +339,7 @@ func (p *process) step(ctx context.Context) error {
 			seek := map[cluster.TP]int64{}
 			for _, t := range ev.Partitions {
 				p.owned[t] = true
+				delete(p.next, t) // it begins where the group says
 				seek[t] = at[t].At
 			}
 			p.Seek(seek)

@@ -166,6 +166,8 @@ func generation(e *env) {
 // before it has let go of what it had: whatever it has not committed must be undone, for another goes on from there.
 func evicted(e *env) {
 	t, dst := e.topic("t", 2), e.topic("dst", 1)
+	w := e.producer(e.c, "")
+	e.write(w, append(out(t, 0, "1", "2", "3"), out(t, 1, "1", "2", "3")...)) // for positions to be within
 	p := e.member(e.c, "p", one(t))
 	q := e.member(e.s.Connect(e), "q", one(t))
 	e.until("both to own one", steps(p, q), func() bool { return len(p.owned) == 1 && len(q.owned) == 1 })
