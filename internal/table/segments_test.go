@@ -1,0 +1,61 @@
+package table
+
+import (
+	"testing"
+
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/tier"
+	"github.com/moldau/moldau/serde"
+)
+
+// Where expiry is by segment, what has expired is not seen, begins from nothing when it is written again, and is refused once
+// its segment has gone.
+func TestExpiryBySegment(t *testing.T) {
+	spec := &flow.StoreSpec{Name: "w", Retention: 100_000, BySegment: true} // segments of 60 s
+	s, err := NewWindows(flow.StoreEnv{Spec: spec, Changelog: benchTopic, Tier: memTier(t, tier.NewMem())}, serde.String, serde.Int64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(start, v int64) (was, kept bool) {
+		t.Helper()
+		ref, gone, err := s.Touch("k", start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			return false, false
+		}
+		_, _, was = s.At(ref)
+		s.Set(ref, v, start, nil)
+		return was, true
+	}
+	seen := func(start int64) bool {
+		t.Helper()
+		_, _, ok, err := s.Get("k", start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	put(10_000, 1)
+	put(20_001, 1)
+	if put(120_000, 1); seen(10_000) || !seen(20_001) {
+		t.Error("20,000 and before have expired, 20,001 has not")
+	}
+	if was, kept := put(10_000, 2); was || !kept {
+		t.Errorf("an expired window in a live segment: was there %v, written %v; want false, true", was, kept)
+	}
+	if was, _ := put(20_001, 2); !was {
+		t.Error("a live window begins from nothing")
+	}
+	put(160_000, 1)
+	if _, kept := put(59_999, 1); kept {
+		t.Error("a window of a segment that has gone was written")
+	}
+	if _, kept := put(60_000, 1); !kept {
+		t.Error("a window of the first live segment was refused")
+	}
+	if seen(60_000) {
+		t.Error("it has expired nevertheless")
+	}
+}
