@@ -172,6 +172,17 @@ func (c *catalog) topic(name string) *topic { return c.current.Load().byName[nam
 // topicByID returns a topic by id, or nil.
 func (c *catalog) topicByID(id [16]byte) *topic { return c.current.Load().byID[id] }
 
+// asked returns the topic that a request asks for, by id or by name, or nil; unknown is the error for one that is not there.
+func (c *catalog) asked(byID bool, name string, id [16]byte) (t *topic, unknown *kerr.Error) {
+	if !byID {
+		return c.topic(name), kerr.UnknownTopicOrPartition
+	}
+	if t = c.topicByID(id); t == nil {
+		return nil, kerr.UnknownTopicID
+	}
+	return t, kerr.UnknownTopicOrPartition
+}
+
 // all returns the topics in order of name.
 func (c *catalog) all() []*topic {
 	return slices.SortedFunc(maps.Values(c.current.Load().byName), func(a, b *topic) int { return strings.Compare(a.name, b.name) })

@@ -79,13 +79,8 @@ func news(results []fetchResult) []fetchResult {
 
 // resolve finds the log of a partition and checks what the client believes of it.
 func (b *Broker) resolve(r *request, part *fetchPart, byID bool) (*log.Partition, *kerr.Error) {
-	t, unknown := b.catalog.topic(part.name), kerr.UnknownTopicOrPartition
-	if byID {
-		if t = b.catalog.topicByID(part.id); t == nil {
-			unknown = kerr.UnknownTopicID
-		}
-	}
-	if t != nil && !r.mayTopic(kmsg.ACLOperationRead, t.name) || t == nil && !byID && !r.mayTopic(kmsg.ACLOperationRead, part.name) {
+	t, unknown := b.catalog.asked(byID, part.name, part.id)
+	if !r.mayRead(t, byID, part.name) {
 		return nil, kerr.TopicAuthorizationFailed
 	}
 	p := t.partition(part.partition)

@@ -86,10 +86,7 @@ func (b *Broker) commitOffset(off int64, epoch int32, metadata *string, retentio
 // anyPartition says whether a commit names a partition that there is. One that does not makes no group.
 func (b *Broker) anyPartition(q *kmsg.OffsetCommitRequest) bool {
 	return slices.ContainsFunc(q.Topics, func(qt kmsg.OffsetCommitRequestTopic) bool {
-		t := b.catalog.topic(qt.Topic)
-		if q.Version >= 10 {
-			t = b.catalog.topicByID(qt.TopicID)
-		}
+		t, _ := b.catalog.asked(q.Version >= 10, qt.Topic, qt.TopicID)
 		return slices.ContainsFunc(qt.Partitions, func(qp kmsg.OffsetCommitRequestTopicPartition) bool { return t.partition(qp.Partition) != nil })
 	})
 }
@@ -122,13 +119,9 @@ func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 	for _, qt := range q.Topics {
 		rt := kmsg.NewOffsetCommitResponseTopic()
 		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
-		t, unknown := b.catalog.topic(qt.Topic), kerr.UnknownTopicOrPartition
-		if q.Version >= 10 {
-			if t = b.catalog.topicByID(qt.TopicID); t == nil {
-				unknown = kerr.UnknownTopicID
-			}
-		}
-		mayRead := t == nil && q.Version >= 10 || r.mayTopic(kmsg.ACLOperationRead, nameOf(t, qt.Topic))
+		byID := q.Version >= 10
+		t, unknown := b.catalog.asked(byID, qt.Topic, qt.TopicID)
+		mayRead := r.mayRead(t, byID, qt.Topic)
 		for _, qp := range qt.Partitions {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
 			rp.Partition = qp.Partition
@@ -301,12 +294,4 @@ func (b *Broker) fetchOffsets(r *request, q *kmsg.OffsetFetchRequest, qg kmsg.Of
 		topics = append(topics, rt)
 	}
 	return topics, last, nil
-}
-
-// nameOf returns the name of a topic, or that a request gives if there is none.
-func nameOf(t *topic, asked string) string {
-	if t != nil {
-		return t.name
-	}
-	return asked
 }

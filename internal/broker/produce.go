@@ -90,13 +90,7 @@ func (b *Broker) producing(r *request, q *kmsg.ProduceRequest) *producing {
 		qt, rt := &q.Topics[i], &p.resp.Topics[i]
 		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
 		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(qt.Partitions))
-		unknown := kerr.UnknownTopicOrPartition
-		t := b.catalog.topic(qt.Topic)
-		if q.Version >= 13 {
-			if t = b.catalog.topicByID(qt.TopicID); t == nil {
-				unknown = kerr.UnknownTopicID
-			}
-		}
+		t, unknown := b.catalog.asked(q.Version >= 13, qt.Topic, qt.TopicID)
 		may := t != nil && r.mayTopic(kmsg.ACLOperationWrite, t.name)
 		for j := range qt.Partitions {
 			qp, rp := &qt.Partitions[j], &rt.Partitions[j]

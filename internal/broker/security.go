@@ -203,6 +203,17 @@ func (r *request) mayTopic(op kmsg.ACLOperation, name string) bool {
 	return r.may(op, kmsg.ACLResourceTypeTopic, name)
 }
 
+// mayRead says whether a client may read the topic that it asked for. Of an id that nobody has there is nothing to hide.
+func (r *request) mayRead(t *topic, byID bool, name string) bool {
+	switch {
+	case t != nil:
+		name = t.name
+	case byID:
+		return true
+	}
+	return r.mayTopic(kmsg.ACLOperationRead, name)
+}
+
 func (r *request) mayGroup(op kmsg.ACLOperation, id string) bool {
 	return r.may(op, kmsg.ACLResourceTypeGroup, id)
 }

@@ -283,17 +283,14 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 	for _, qt := range q.Topics {
 		rt := kmsg.NewTxnOffsetCommitResponseTopic()
 		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
-		t, unknown := b.catalog.topic(qt.Topic), kerr.UnknownTopicOrPartition
-		if q.Version >= 6 {
-			if t = b.catalog.topicByID(qt.TopicID); t == nil {
-				unknown = kerr.UnknownTopicID
-			}
-		}
+		byID := q.Version >= 6
+		t, unknown := b.catalog.asked(byID, qt.Topic, qt.TopicID)
+		mayRead := r.mayRead(t, byID, qt.Topic)
 		for _, qp := range qt.Partitions {
 			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
 			rp.Partition = qp.Partition
 			switch {
-			case t != nil && !r.mayTopic(kmsg.ACLOperationRead, t.name) || t == nil && q.Version < 6 && !r.mayTopic(kmsg.ACLOperationRead, qt.Topic):
+			case !mayRead:
 				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 			case t.partition(qp.Partition) == nil:
 				rp.ErrorCode = unknown.Code
