@@ -73,6 +73,7 @@ func benchAppend(b *testing.B, size, perBatch int, d Durability, fs vfs.FS) {
 		})
 	}
 	wg.Wait()
+	b.StopTimer()
 	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
 }
 
