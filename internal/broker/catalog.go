@@ -63,6 +63,15 @@ func (ts *topics) Lookup(name string) (id [16]byte, partitions int32, ok bool) {
 	return t.id, int32(len(t.partitions)), true
 }
 
+// Name returns the name of a topic.
+func (ts *topics) Name(id [16]byte) (string, bool) {
+	t := ts.byID[id]
+	if t == nil {
+		return "", false
+	}
+	return t.name, true
+}
+
 // Names lists the topics, in order.
 func (ts *topics) Names() []string { return slices.Sorted(maps.Keys(ts.byName)) }
 

@@ -27,12 +27,15 @@ func TestConsumerGroup(t *testing.T) {
 	if a.Assignment == nil || len(a.Assignment.Topics) != 1 || a.Assignment.Topics[0].TopicID != id || len(a.Assignment.Topics[0].Partitions) != 3 {
 		t.Fatalf("assignment %+v", a.Assignment)
 	}
-	// Members of one protocol cannot join a group of the other.
-	wantCode(t, "classic member", ask[*kmsg.JoinGroupResponse](r, 9, joinRequest("g", "", "", 10*time.Second)).ErrorCode, kerr.InconsistentGroupProtocol)
-	joinAlone(r, "classic", "", 10*time.Second)
+	// Of a classic group only consumers can be joined by members of the other protocol.
+	connect := joinRequest("connect", "", "", 10*time.Second)
+	connect.ProtocolType = "connect"
+	wantCode(t, "a classic member", ask[*kmsg.JoinGroupResponse](r, 3, connect).ErrorCode, nil)
 	q := join("a")
-	q.Group = "classic"
-	wantCode(t, "member of a classic group", ask[*kmsg.ConsumerGroupHeartbeatResponse](r, 1, q).ErrorCode, kerr.GroupIDNotFound)
+	q.Group = "connect"
+	wantCode(t, "member of a group of no consumers", ask[*kmsg.ConsumerGroupHeartbeatResponse](r, 1, q).ErrorCode, kerr.GroupIDNotFound)
+	wantCode(t, "no consumer", ask[*kmsg.JoinGroupResponse](r, 9, &kmsg.JoinGroupRequest{Group: "g", SessionTimeoutMillis: 10_000, ProtocolType: "connect",
+		Protocols: []kmsg.JoinGroupRequestProtocol{{Name: "range"}}}).ErrorCode, kerr.InconsistentGroupProtocol)
 
 	b = start(t, onFS(crash(fs, 100, 1)), sameBoot, listening)
 	r = dialTCP(t, b)

@@ -48,11 +48,15 @@ func (b *Broker) consumerGroupHeartbeat(r *request, q *kmsg.ConsumerGroupHeartbe
 	}
 	defer g.mu.Unlock()
 	now := b.cfg.Now()
-	if hr.Epoch == 0 && !b.groups.toConsumer(g, now) || g.modern == nil {
+	var e group.Effects
+	if hr.Epoch == 0 {
+		e = b.groups.toConsumer(g, now)
+	}
+	if g.modern == nil {
 		return fail(kerr.GroupIDNotFound)
 	}
 	res, err := g.modern.Heartbeat(now, hr, b.catalog.current.Load())
-	b.groups.settle(g)
+	b.groups.apply(g, e)
 	if err != nil {
 		return fail(err)
 	}
@@ -100,7 +104,9 @@ func (b *Broker) consumerGroupDescribe(r *request, q *kmsg.ConsumerGroupDescribe
 			rm.MemberID, rm.InstanceID, rm.RackID, rm.MemberEpoch = m.ID, nullable(m.InstanceID), nullable(m.Rack), m.Epoch
 			rm.ClientID, rm.ClientHost, rm.SubscribedTopics, rm.SubscribedTopicRegex = m.ClientID, m.Host, m.Names, nullable(m.Regex)
 			rm.Assignment, rm.TargetAssignment = b.describeParts(m.Assigned), b.describeParts(m.Target)
-			rm.MemberType = 1 // of the consumer protocol
+			if rm.MemberType = 1; m.Classic {
+				rm.MemberType = 0
+			}
 			rg.Members = append(rg.Members, rm)
 		}
 		resp.Groups = append(resp.Groups, rg)

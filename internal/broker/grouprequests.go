@@ -76,11 +76,7 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 		// A member that says who it is belongs to a group that exists.
 		jr.Reply(group.JoinResult{Err: kerr.UnknownMemberID, MemberID: q.MemberID, Generation: -1})
 	} else {
-		if now := b.cfg.Now(); b.groups.toClassic(g, now) {
-			b.groups.apply(g, g.classic.Join(now, jr))
-		} else {
-			jr.Reply(group.JoinResult{Err: kerr.InconsistentGroupProtocol, MemberID: q.MemberID, Generation: -1})
-		}
+		b.groups.apply(g, b.groups.join(g, b.cfg.Now(), jr))
 		g.mu.Unlock()
 	}
 	return awaited(joined, func(res group.JoinResult) kmsg.Response {
@@ -118,7 +114,7 @@ func (b *Broker) syncGroup(r *request, q *kmsg.SyncGroupRequest) reply {
 	} else if g := b.groups.lock(q.Group, false); g == nil {
 		sr.Reply(group.SyncResult{Err: kerr.UnknownMemberID})
 	} else {
-		b.groups.apply(g, g.classic.Sync(b.cfg.Now(), sr))
+		b.groups.apply(g, b.groups.sync(g, b.cfg.Now(), sr))
 		g.mu.Unlock()
 	}
 	return awaited(synced, func(res group.SyncResult) kmsg.Response {
@@ -139,7 +135,7 @@ func (b *Broker) heartbeat(r *request, q *kmsg.HeartbeatRequest) reply {
 	} else if g := b.groups.lock(q.Group, false); g == nil {
 		resp.ErrorCode = kerr.UnknownMemberID.Code
 	} else {
-		resp.ErrorCode = code(g.classic.Heartbeat(b.cfg.Now(), q.MemberID, deref(q.InstanceID), q.Generation))
+		resp.ErrorCode = code(b.groups.heartbeat(g, b.cfg.Now(), q.MemberID, deref(q.InstanceID), q.Generation))
 		b.groups.settle(g)
 		g.mu.Unlock()
 	}
@@ -171,7 +167,7 @@ func (b *Broker) leaveGroup(r *request, q *kmsg.LeaveGroupRequest) reply {
 		}
 	} else {
 		var e group.Effects
-		errs, e = g.classic.Leave(b.cfg.Now(), leaving)
+		errs, e = b.groups.leave(g, b.cfg.Now(), leaving)
 		b.groups.apply(g, e)
 		left = g.last
 		g.mu.Unlock()

@@ -265,31 +265,6 @@ func (g *consumers) unsaved() ([]byte, bool) {
 	return g.classic.Unsaved()
 }
 
-// toConsumer makes a group without members one of the consumer protocol, and reports whether it is one now.
-func (c *groups) toConsumer(g *consumers, now time.Time) bool {
-	if g.modern != nil {
-		return true
-	}
-	if state, _ := g.classic.State(); state != group.Empty {
-		return false
-	}
-	g.classic = group.NewClassic(g.id, c.limits, now)
-	g.modern, g.changed = group.NewConsumer(g.id, c.limitsFor(g.id), now), true
-	return true
-}
-
-// toClassic is the way back.
-func (c *groups) toClassic(g *consumers, now time.Time) bool {
-	if g.modern == nil {
-		return true
-	}
-	if g.modern.Kill() != nil {
-		return false
-	}
-	g.classic, g.modern, g.changed = group.NewClassic(g.id, c.limits, now), nil, true
-	return true
-}
-
 // offsetPut stores a committed offset, or a pending one of a producer; nil deletes it.
 func (g *consumers) offsetPut(kind byte, producer int64, tp group.TopicPartition, value []byte) log.Put {
 	return log.Put{Kind: kind, Key: groupKey{g.id, tp, producer}.encode(kind), Value: value}
@@ -314,6 +289,9 @@ func (c *groups) submit(g *consumers, wait log.Wait, puts []log.Put, then func(e
 // apply does what a step of the group asks for: it stores what has changed, sends the answers once that is written, and
 // sets the alarm for the next step that time brings.
 func (c *groups) apply(g *consumers, e group.Effects) {
+	more := c.downgrade(g, c.b.cfg.Now())
+	e.Persist = e.Persist || more.Persist
+	e.Answers = append(e.Answers, more.Answers...)
 	send := func(err error) {
 		for _, answer := range e.Answers {
 			answer(err)

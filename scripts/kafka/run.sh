@@ -64,7 +64,7 @@ jvm=(java -Xmx"${KAFKA_HEAP:-512m}" -Dorg.slf4j.simpleLogger.defaultLogLevel=war
 "${jvm[@]}" kafka.Kafka "$data/server.properties" > "$data/out" 2>&1 &
 node=$!
 
-for _ in $(seq 120); do
+for _ in $(seq 360); do
   if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
     echo "Apache Kafka on 127.0.0.1:$port"
     status=0
@@ -75,6 +75,6 @@ for _ in $(seq 120); do
   kill -0 "$node" 2> /dev/null || { cat "$data/out"; exit 1; }
   sleep 0.5
 done
-echo "Apache Kafka did not open its port within a minute"
+echo "Apache Kafka did not open its port within three minutes"
 tail -20 "$data/out"
 exit 1

@@ -32,6 +32,7 @@ type ConsumerLimits struct {
 type Topics interface {
 	Version() int64
 	Lookup(name string) (id [16]byte, partitions int32, ok bool)
+	Name(id [16]byte) (name string, ok bool)
 	Names() []string // in order
 }
 
@@ -63,6 +64,7 @@ type consumer struct {
 	deadline       time.Time // of its session
 	revokeDeadline time.Time // until when it must have given up partitions; zero: none to give up
 	unproven       int
+	classic        *classicSide // of a member of the classic protocol; nil: of the consumer protocol
 }
 
 // Consumer is a group of the consumer protocol (KIP-848): the group decides who gets what, and leads each member there
@@ -159,6 +161,9 @@ func (g *Consumer) Heartbeat(now time.Time, r HeartbeatRequest, topics Topics) (
 		return HeartbeatResult{}, err
 	}
 	before := maps.Clone(m.assigned)
+	if m.classic != nil {
+		m.classic, g.unsaved = nil, true // it has changed over
+	}
 	if updated, changed := g.update(m, r), g.changed(topics); (updated || changed) && g.epoch == epoch {
 		g.bump()
 	}
@@ -166,10 +171,7 @@ func (g *Consumer) Heartbeat(now time.Time, r HeartbeatRequest, topics Topics) (
 		g.retarget(topics)
 	}
 	g.reconcile(now, m, r, topics)
-	m.deadline = now.Add(g.limits.Session)
-	if m.unproven > 0 {
-		m.unproven, g.unsaved = 0, true
-	}
+	g.alive(now, m)
 	res := HeartbeatResult{MemberID: m.id, Epoch: m.epoch, Interval: g.limits.Heartbeat}
 	full := r.RebalanceTimeout >= 0 && (r.Names != nil || r.Regex != nil) && r.OwnedGiven
 	if r.Epoch == joinEpoch || full || !sameParts(before, m.assigned) {
@@ -196,7 +198,7 @@ func (g *Consumer) find(now time.Time, r HeartbeatRequest) (*consumer, error) {
 	}
 	m := g.members[r.MemberID]
 	if r.InstanceID != nil {
-		return g.findStatic(now, r, m)
+		return g.findStatic(now, r)
 	}
 	switch {
 	case r.Epoch == joinEpoch:
@@ -210,22 +212,29 @@ func (g *Consumer) find(now time.Time, r HeartbeatRequest) (*consumer, error) {
 	return m, m.checkEpoch(r)
 }
 
-func (g *Consumer) findStatic(now time.Time, r HeartbeatRequest, m *consumer) (*consumer, error) {
+func (g *Consumer) findStatic(now time.Time, r HeartbeatRequest) (*consumer, error) {
+	if r.Epoch == joinEpoch {
+		return g.returnStatic(now, r, false)
+	}
+	m, err := g.current(r.MemberID, *r.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.checkEpoch(r)
+}
+
+// returnStatic returns the static member that joins, made or with the id it comes back with. One that is there must have gone
+// away before, unless either speaks the classic protocol.
+func (g *Consumer) returnStatic(now time.Time, r HeartbeatRequest, classic bool) (*consumer, error) {
 	id, known := g.static[*r.InstanceID]
-	switch {
-	case r.Epoch != joinEpoch && !known:
-		return nil, kerr.UnknownMemberID
-	case r.Epoch != joinEpoch && id != r.MemberID:
-		return nil, kerr.FencedInstanceID
-	case r.Epoch != joinEpoch:
-		return m, m.checkEpoch(r)
-	case !known:
+	if !known {
 		return g.add(now, r)
-	case id == r.MemberID && m.epoch != leaveStaticEpoch:
-		return m, nil
 	}
 	old := g.members[id]
-	if old.epoch != leaveStaticEpoch {
+	switch {
+	case id == r.MemberID && old.epoch != leaveStaticEpoch:
+		return old, nil
+	case old.epoch != leaveStaticEpoch && !classic && old.classic == nil:
 		return nil, kerr.UnreleasedInstanceID
 	}
 	// It is back, with what it had.
@@ -457,7 +466,7 @@ func (g *Consumer) have(m *consumer, assigned map[Part]int32, revoking map[Part]
 func (g *Consumer) Deadline() time.Time {
 	var d time.Time
 	for _, m := range g.members { //lint:ordered the earliest of all
-		for _, t := range []time.Time{m.deadline, m.revokeDeadline} {
+		for _, t := range m.deadlines() {
 			if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 				d = t
 			}
@@ -466,11 +475,20 @@ func (g *Consumer) Deadline() time.Time {
 	return d
 }
 
-// Tick removes members whose session ended, or that did not give up partitions in time.
+// deadlines are what ends a membership: the session, partitions not given up, no JoinGroup or SyncGroup. Zero ones do not count.
+func (m *consumer) deadlines() []time.Time {
+	d := []time.Time{m.deadline, m.revokeDeadline}
+	if m.classic != nil {
+		d = append(d, m.classic.joinDeadline, m.classic.syncDeadline)
+	}
+	return d
+}
+
+// Tick removes members that have let a deadline pass.
 func (g *Consumer) Tick(now time.Time) {
-	due := func(t time.Time) bool { return !t.IsZero() && !t.After(now) }
 	for _, id := range g.memberIDs() {
-		if m := g.members[id]; due(m.deadline) || due(m.revokeDeadline) {
+		m := g.members[id]
+		if slices.ContainsFunc(m.deadlines(), func(t time.Time) bool { return !t.IsZero() && !t.After(now) }) {
 			g.remove(now, m)
 		}
 	}

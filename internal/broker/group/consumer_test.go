@@ -31,6 +31,14 @@ func (f *fakeTopics) Names() []string {
 	slices.Sort(names)
 	return names
 }
+func (f *fakeTopics) Name(id [16]byte) (string, bool) {
+	for n := range f.partitions {
+		if topicID(n) == id {
+			return n, true
+		}
+	}
+	return "", false
+}
 func (f *fakeTopics) Lookup(name string) ([16]byte, int32, bool) {
 	n, ok := f.partitions[name]
 	return topicID(name), n, ok

@@ -20,24 +20,24 @@ func (g *Consumer) ValidateCommit(c Commit, version int16) (func(Part) error, er
 	switch {
 	case m == nil:
 		return nil, kerr.UnknownMemberID
-	case !c.Transactional && version < 9:
+	case m.classic == nil && !c.Transactional && version < 9:
 		return nil, kerr.UnsupportedVersion
 	case c.Generation == m.epoch:
 		return accept, nil
-	case c.Generation > m.epoch || c.Generation < 0:
-		return nil, m.stale(c)
+	case c.Generation > m.epoch, c.Generation < 0, m.classic != nil:
+		return nil, m.stale(c.Transactional)
 	}
 	return func(p Part) error {
 		if since, ok := m.assigned[p]; ok && since <= c.Generation {
 			return nil
 		}
-		return m.stale(c)
+		return m.stale(c.Transactional)
 	}, nil
 }
 
-// stale is the error for a wrong epoch; a transaction's clients know generations only.
-func (m *consumer) stale(c Commit) error {
-	if c.Transactional {
+// stale is the error for a wrong epoch; classic members and a transaction's clients know generations only.
+func (m *consumer) stale(transactional bool) error {
+	if transactional || m.classic != nil {
 		return kerr.IllegalGeneration
 	}
 	return kerr.StaleMemberEpoch
@@ -56,7 +56,7 @@ func (g *Consumer) ValidateFetch(memberID *string, epoch int32) error {
 	case m == nil:
 		return kerr.UnknownMemberID
 	case m.epoch != epoch:
-		return kerr.StaleMemberEpoch
+		return m.stale(false)
 	}
 	return nil
 }

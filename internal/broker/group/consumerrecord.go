@@ -36,6 +36,9 @@ type consumerMemberJSON struct {
 	Revoking []partJSON `json:"revoking,omitempty"`
 	Target   []partJSON `json:"target,omitempty"`
 	Unproven int        `json:"unproven,omitempty"`
+	// SessionMs and Protocols are those of a member of the classic protocol.
+	SessionMs int64      `json:"session,omitempty"`
+	Protocols []Protocol `json:"protocols,omitempty"`
 }
 
 // partJSON is partitions of one topic; Since is parallel to Partitions where it counts.
@@ -87,13 +90,17 @@ func (g *Consumer) Unsaved() ([]byte, bool) {
 	}
 	for _, id := range g.memberIDs() {
 		m := g.members[id]
-		r.Members = append(r.Members, consumerMemberJSON{
+		j := consumerMemberJSON{
 			ID: m.id, Instance: m.instance, Rack: m.rack, ClientID: m.clientID, Host: m.host, Local: m.local,
 			RebalMs: m.rebalance.Milliseconds(), Names: m.names, Regex: m.regex, Assignor: m.assignor,
 			Epoch: m.epoch, Previous: m.previous, State: uint8(m.state), Unproven: m.unproven,
 			Assigned: partsJSON(sortedParts(m.assigned), m.assigned), Revoking: partsJSON(sortedParts(m.revoking), nil),
 			Target: partsJSON(sortedParts(g.target[id]), nil),
-		})
+		}
+		if m.classic != nil {
+			j.SessionMs, j.Protocols = m.classic.session.Milliseconds(), m.classic.protocols
+		}
+		r.Members = append(r.Members, j)
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -119,8 +126,11 @@ func RestoreConsumer(id string, l ConsumerLimits, now time.Time, b []byte) (*Con
 			id: j.ID, instance: j.Instance, rack: j.Rack, clientID: j.ClientID, host: j.Host,
 			rebalance: time.Duration(j.RebalMs) * time.Millisecond, names: j.Names, regex: j.Regex, assignor: j.Assignor,
 			epoch: j.Epoch, previous: j.Previous, state: reconciliation(j.State), unproven: j.Unproven + 1,
-			deadline: now.Add(l.Session >> min(2*max(j.Unproven, 0), 16)),
 		}
+		if len(j.Protocols) > 0 {
+			m.classic = &classicSide{session: time.Duration(j.SessionMs) * time.Millisecond, protocols: j.Protocols}
+		}
+		m.deadline = now.Add(m.session(l) >> min(2*max(j.Unproven, 0), 16))
 		if m.regex != "" {
 			var err error
 			if m.pattern, err = compile(m.regex); err != nil {
@@ -143,7 +153,7 @@ func RestoreConsumer(id string, l ConsumerLimits, now time.Time, b []byte) (*Con
 			g.static[m.instance] = m.id
 		}
 		g.have(m, assigned, revoking)
-		if len(revoking) > 0 {
+		if len(revoking) > 0 && m.classic == nil {
 			m.revokeDeadline = now.Add(m.rebalance)
 		}
 		if j.Local {
@@ -161,6 +171,7 @@ type ConsumerMember struct {
 	Names                                []string
 	Regex                                string
 	Assigned, Target                     []Part
+	Classic                              bool // speaks the classic protocol
 }
 
 // ConsumerDescription describes a Consumer group.
@@ -197,6 +208,7 @@ func (g *Consumer) Describe() ConsumerDescription {
 		d.Members = append(d.Members, ConsumerMember{
 			ID: m.id, InstanceID: m.instance, Rack: m.rack, ClientID: m.clientID, Host: m.host, Epoch: m.epoch,
 			Names: m.names, Regex: m.regex, Assigned: sortedParts(m.assigned), Target: sortedParts(g.target[id]),
+			Classic: m.classic != nil,
 		})
 	}
 	return d

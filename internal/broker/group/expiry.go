@@ -1,9 +1,6 @@
 package group
 
-import (
-	"encoding/binary"
-	"time"
-)
+import "time"
 
 // ExpiredOffsets returns the committed offsets whose retention is over. Those of a group with members are kept as long as
 // a member subscribes to their topic, those that a transaction is about to change are kept anyway.
@@ -11,7 +8,7 @@ func (g *Classic) ExpiredOffsets(now time.Time, retention time.Duration, o *Offs
 	var topics map[string]bool
 	switch {
 	case g.state == Empty || g.state == Dead:
-	case g.state == Stable && g.protocolType == "consumer":
+	case g.state == Stable && g.protocolType == consumerType:
 		var ok bool
 		if topics, ok = g.subscribed(); !ok {
 			return nil
@@ -61,22 +58,12 @@ func expiredOffsets(now time.Time, retention time.Duration, o *Offsets, inUse ti
 func (g *Classic) subscribed() (map[string]bool, bool) {
 	topics := map[string]bool{}
 	for _, m := range g.members {
-		b := m.metadata(g.protocol)
-		if len(b) < 6 {
+		s, err := readSubscription(m.metadata(g.protocol))
+		if err != nil {
 			return nil, false
 		}
-		n := int32(binary.BigEndian.Uint32(b[2:])) // after the version
-		b = b[6:]
-		for ; n > 0; n-- {
-			if len(b) < 2 {
-				return nil, false
-			}
-			size := int(int16(binary.BigEndian.Uint16(b)))
-			if size < 0 || size > len(b)-2 {
-				return nil, false
-			}
-			topics[string(b[2:2+size])] = true
-			b = b[2+size:]
+		for _, t := range s.topics {
+			topics[t] = true
 		}
 	}
 	return topics, true
@@ -94,5 +81,5 @@ func (g *Classic) Subscribes(topic string) bool {
 // OffsetsDeletable says whether single offsets may be deleted: in a group with members only if it is one of consumers,
 // because only their subscriptions can be read.
 func (g *Classic) OffsetsDeletable() bool {
-	return g.state == Empty || g.protocolType == "consumer" && g.state != Dead
+	return g.state == Empty || g.protocolType == consumerType && g.state != Dead
 }

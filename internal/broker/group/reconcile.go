@@ -80,7 +80,7 @@ func (g *Consumer) advance(now time.Time, m *consumer, epoch int32, owns func(ma
 		g.have(m, keep, nil)
 	}
 	switch {
-	case m.state != unrevoked:
+	case m.state != unrevoked, m.classic != nil:
 		m.revokeDeadline = time.Time{}
 	case before.state != unrevoked || !maps.Equal(before.revoking, m.revoking):
 		m.revokeDeadline = now.Add(m.rebalance)
