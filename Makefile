@@ -24,7 +24,7 @@ SOAK_MINUTES ?= 30
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz soak bench bench-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop clean
+.PHONY: help demo test race lint fuzz soak bench bench-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop judges clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -81,6 +81,9 @@ kafka-verify: ## verify on Apache Kafka
 
 interop: ## clients in other languages against the bundled broker and against Apache Kafka; fetches them (ARGS='kafkajs sarama')
 	@scripts/interop/run.sh $(ARGS)
+
+judges: ## our applications, killed again and again, judged by Kafka Streams' own system tests; needs a JDK and mvn (JUDGES_FULL=1: at full length; ARGS='smoke/eos/moldau')
+	@scripts/judges/run.sh $(ARGS)
 
 clean: ## remove bin/
 	rm -rf $(BIN)

@@ -38,6 +38,7 @@ var layers = [...]layer{
 	{"streamtest", []string{"internal/cluster", "internal/commit", "internal/flow", "internal/table", "internal/task", "internal/tier", "internal/worker", "serde", "state", "stream", "topology", "window"}, "the real task loop without a broker"},
 	{"internal/conformance", []string{"internal/table", "serde", "state", "stream", "streamtest", "topology", "window"}, "holds the public language against recordings; stores are read as they are"},
 	{".", []string{"internal/broker", "internal/cluster", "internal/cluster/franz", "internal/flow", "internal/table", "internal/task", "internal/tier", "internal/worker", "serde", "state", "stream", "topology", "window"}, "the front door: the one place where all parts meet"},
+	{"internal/judges", []string{".", "serde", "state", "stream", "streamtest", "topology", "window"}, "applications for Java to judge: they use what every user can"},
 	{"cmd", []string{".", "internal/broker", "topology"}, "commands call the library, which never calls them"},
 	{"examples", []string{".", "serde", "state", "stream", "streamtest", "topology", "window"}, "an example uses what every user can"},
 	{"benchmarks", []string{".", "serde", "state", "stream", "topology", "window"}, "a benchmark measures what every user gets"},
