@@ -216,7 +216,7 @@ func (d *Driver) turn(r *running) bool {
 		return d.err == nil // undone: run it again
 	}
 	if n == 0 {
-		return false
+		return r.caller.run()
 	}
 	r.since++
 	if r.task.CommitRequested() || d.config.commitEvery > 0 && r.since >= d.config.commitEvery {
@@ -266,6 +266,11 @@ func (d *Driver) commit(r *running) {
 	}
 	r.out = append(r.out, r.task.Take()...)
 	e, err := r.task.Seal(d.now)
+	for err == nil && r.task.Sealing() && r.caller.run() {
+		if _, err = r.task.Step(d.now, 1); err == nil {
+			e, err = r.task.Seal(d.now)
+		}
+	}
 	if !d.check(r, err) || !e.Dirty {
 		return
 	}

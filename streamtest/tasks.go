@@ -12,6 +12,7 @@ import (
 // running is one task at work.
 type running struct {
 	task    *task.Task
+	caller  *caller
 	sub     *topology.Sub
 	sources []string // topics that have its partition
 	stores  map[string]flow.Store
@@ -47,7 +48,7 @@ func (d *Driver) startTasks() {
 
 func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 	d.tb.Helper()
-	r := &running{sub: sub, stores: map[string]flow.Store{}}
+	r := &running{sub: sub, stores: map[string]flow.Store{}, caller: &caller{}}
 	id := task.ID{Sub: sub.ID, Partition: partition}
 	db := d.disk(id)
 	for _, s := range sub.Stores {
@@ -65,7 +66,7 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 		r.stores[s.Spec.Name] = st
 	}
 	c := task.Config{App: d.config.app, Sub: sub, Partition: partition, Stores: r.stores, Globals: d.globals,
-		Topics: func(name string) (*flow.Topic, error) { return d.lookup(name), nil }, Errors: d.config.errors, MaxIdle: d.config.maxIdle, Now: d.now,
+		Topics: func(name string) (*flow.Topic, error) { return d.lookup(name), nil }, Errors: d.config.errors, Caller: r.caller, MaxIdle: d.config.maxIdle, Now: d.now,
 		Start: map[string]int64{}, Committed: map[string]string{}}
 	for _, t := range sub.Sources {
 		name := t.Full(d.config.app)

@@ -4,7 +4,11 @@
 // Nothing above it knows a queue, a transaction or a client; nothing below it knows K and V. It computes nothing itself.
 package flow
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"time"
+)
 
 // Header is one record header. A nil Value is Kafka's null.
 type Header struct {
@@ -97,6 +101,17 @@ type WriteError struct {
 func (e *WriteError) Error() string { return "writing to topic " + e.Topic + ": " + e.Err.Error() }
 func (e *WriteError) Unwrap() error { return e.Err }
 
+// Call is one call of a user function that is made beside the task, while that goes on.
+type Call struct {
+	// Lane, if not 0: calls of one lane are made one after another.
+	Lane uint64
+	// Run calls the function, on another goroutine. ctx ends after the timeout, and when nobody wants the result any more.
+	Run func(ctx context.Context) error
+	// Land gives the result on, within the task; the context is as it was when the call was asked for. It is not called after
+	// an error of Run.
+	Land func(c *Ctx)
+}
+
 // Flusher is an operator or store that holds results back until the commit. The task calls Flush in topological order
 // before it seals.
 type Flusher interface{ Flush(c *Ctx) }
@@ -122,6 +137,10 @@ type Env interface {
 	Flush(node int, f Flusher)
 	// Close has f called when the task ends.
 	Close(f func() error)
+	// Calls is for an operator whose function takes long: it gives a function that asks for a Call. Calls of the operator are made
+	// beside the task, at most limit of them at once, and land in the order in which they were asked for; the commit waits
+	// for all of them.
+	Calls(node int, limit int, timeout time.Duration) func(c *Ctx, call Call)
 	// RequestCommit asks for a commit after the record in hand.
 	RequestCommit()
 	// Dropped counts a record that an operator had to leave out, by reason (a metric label).

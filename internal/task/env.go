@@ -3,6 +3,7 @@ package task
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/topology"
@@ -83,6 +84,10 @@ func (e *env) Every(node int, interval int64, streamTime bool, f func(c *flow.Ct
 	name := "@punctuator." + strconv.Itoa(node) + "." + strconv.Itoa(e.puncts)
 	e.puncts++
 	return e.t.every(name, e.node, interval, streamTime, f)
+}
+
+func (e *env) Calls(node int, limit int, timeout time.Duration) func(*flow.Ctx, flow.Call) {
+	return e.t.calls.operator(node, limit, timeout)
 }
 
 func (e *env) RequestCommit() { e.t.asked = true }

@@ -51,6 +51,9 @@ func (t *Task) snapshot() snapshot {
 
 // Seal ends the epoch at a record boundary: operators that hold results back emit them, parents before children, then
 // stores append their changelog records. now is the wall clock, ms. After an error the task can only be undone or closed.
+//
+// While calls are under way the epoch cannot end: nothing is sealed, Dirty is false and Sealing true. From then on Step takes up
+// no records; it asks for a commit when the calls have landed, and Seal is to be called again.
 func (t *Task) Seal(now int64) (*Epoch, error) {
 	if t.broken != nil {
 		return nil, t.broken
@@ -63,30 +66,38 @@ func (t *Task) Seal(now int64) (*Epoch, error) {
 	if !t.dirty && !moved {
 		return &Epoch{}, nil
 	}
+	t.sealing = true
 	if err := t.flush(now); err != nil {
 		return nil, t.breakdown(err)
 	}
+	if t.calls.open > 0 {
+		return &Epoch{}, nil
+	}
+	t.sealing, t.flushed = false, 0
 	for _, s := range t.stores {
 		if err := s.Seal(t.epoch, &t.effects); err != nil {
 			return nil, t.breakdown(fmt.Errorf("task %s: sealing store %q: %w", t.id, s.name, err))
 		}
 	}
 	t.sequence++
-	e := &Epoch{N: t.epoch, Records: t.Take(), Offsets: t.offsets(), Dirty: true, Sequence: t.sequence}
+	e := &Epoch{N: t.epoch, Records: t.take(), Offsets: t.offsets(), Dirty: true, Sequence: t.sequence}
 	t.epoch++
 	t.dirty = false
 	t.starts = append(t.starts, t.snapshot())
 	return e, nil
 }
 
+// flush has operators emit what they hold back. Each waits for the calls of those before it.
 func (t *Task) flush(now int64) error {
 	c := &t.ctx
-	for _, f := range t.flushers {
+	for ; t.flushed < len(t.flushers) && t.calls.open == 0; t.flushed++ {
+		f := t.flushers[t.flushed]
 		c.Now, c.Time, c.Headers, c.KeyNull, c.Null = now, t.streamTime, nil, false, false
 		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
 		c.Node, t.hand, t.doing = f.node, nil, "flushing"
 		t.guard(f)
+		t.calls.settle(0, false)
 		if c.Err != nil {
 			return t.failure()
 		}
@@ -171,6 +182,8 @@ func (t *Task) Undo(epoch uint32) (map[string]int64, error) {
 	t.starts = t.starts[:at+1]
 	t.epoch, t.sequence, t.streamTime = epoch, s.sequence, s.streamTime
 	t.dirty, t.asked, t.broken = false, false, nil
+	t.sealing, t.flushed = false, 0
+	t.calls.drop()
 	t.age()
 	t.effects.Undo(0)
 	positions := map[string]int64{}
@@ -202,6 +215,9 @@ func (t *Task) Undo(epoch uint32) (map[string]int64, error) {
 
 // Current is the epoch being computed.
 func (t *Task) Current() uint32 { return t.epoch }
+
+// Sealing says that Seal waits for calls.
+func (t *Task) Sealing() bool { return t.sealing }
 
 // Open are the epochs that have been sealed and are neither done nor undone.
 func (t *Task) Open() int { return len(t.starts) - 1 }

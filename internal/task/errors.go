@@ -12,7 +12,7 @@ import (
 type Error struct {
 	Task      ID
 	Kind      ErrorKind
-	Doing     string // "processing", "punctuating", "flushing", "starting"
+	Doing     string // "processing", "calling", "punctuating", "flushing", "starting"
 	Topic     string // "" where there is no record
 	Partition int32
 	Offset    int64 // -1 where there is no record
@@ -98,13 +98,11 @@ func (t *Task) pass(node int, err error) bool {
 // judge asks the policies about an error.
 func (t *Task) judge(e *Error) (v verdict) {
 	p := t.config.Errors.policy(e)
-	if t.hand != nil {
-		if tries := t.hand.tries(e.Offset); tries < p.Retries {
-			return verdict{retry: true, wait: p.wait(tries)}
-		}
+	if tries, ok := t.tries(e.Offset); ok && tries < p.Retries {
+		return verdict{retry: true, wait: p.wait(tries)}
 	}
 	v.action = p.Action
-	if _, panicked := errors.AsType[*flow.Panic](e.Err); panicked && v.action == Continue && t.hand != nil {
+	if _, panicked := errors.AsType[*flow.Panic](e.Err); panicked && v.action == Continue && t.hand != nil && t.calls.failed == nil {
 		v.action = Skip // what the rest of the chain has seen is not known
 	}
 	if p.DeadLetter == "" || v.action == Fail {
@@ -143,11 +141,18 @@ type trouble struct {
 	letter *flow.Out
 }
 
-func (q *queue) tries(offset int64) int {
-	if tr := q.troubles[offset]; tr != nil {
-		return tr.tries
+// tries is how often what has failed was tried again; false: it cannot be.
+func (t *Task) tries(offset int64) (n int, ok bool) {
+	switch {
+	case t.calls.failed != nil:
+		return t.calls.failed.tries, true
+	case t.hand == nil:
+		return 0, false
 	}
-	return 0
+	if tr := t.hand.troubles[offset]; tr != nil {
+		return tr.tries, true
+	}
+	return 0, true
 }
 
 func (q *queue) trouble(offset int64) *trouble {

@@ -24,7 +24,7 @@ func (t *Task) letter(topic *flow.Topic, e *Error) *flow.Out {
 	c := &t.ctx
 	o := &flow.Out{Topic: topic, Partition: -1, Time: max(c.Time, 0)}
 	if t.hand != nil {
-		rec := t.hand.head()
+		rec := t.record
 		o.Key, o.Value = clone(rec.Key), clone(rec.Value)
 		if rec.Key != nil {
 			o.Partition = flow.Partition(rec.Key, topic.Partitions)

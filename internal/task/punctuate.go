@@ -85,6 +85,7 @@ func (t *Task) punctuate(stream bool, now int64) error {
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
 		c.Node, t.hand, t.doing = due.node.ID, nil, "punctuating"
 		due.call(c, now)
+		t.calls.settle(0, false)
 		if c.Err != nil && !t.ask() {
 			return t.failure()
 		}

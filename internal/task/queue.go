@@ -39,6 +39,7 @@ type batch struct {
 	next    int64
 	bytes   int64
 	release func()
+	kept    *kept // nil: no call reads it
 }
 
 // Add queues fetched records of a source topic's partition. next is the offset to go on from, past transaction markers and

@@ -33,19 +33,27 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 	c := &t.ctx
 	c.Now = now
 	t.passed = 0
+	if t.calls.open > 0 {
+		if err := t.land(now); err != nil {
+			return 0, err
+		}
+	}
+	if t.sealing {
+		return 0, nil
+	}
 	if t.wallNext <= now {
 		if err := t.punctuate(false, now); err != nil {
 			return 0, err
 		}
 	}
 	defer c.Recover()
-	for n < most && !t.asked {
+	for n < most && !t.asked && !t.calls.full {
 		q, limit := t.choose(now)
 		if q == nil {
 			break
 		}
 		t.dirty = true
-		for n < most && !t.asked {
+		for n < most && !t.asked && !t.calls.full {
 			rec := q.head()
 			left := false
 			if q.troubles != nil {
@@ -97,7 +105,7 @@ func (t *Task) begin(q *queue, rec *flow.In, time int64) {
 	c.Topic, c.Partition, c.Offset = q.topic, t.config.Partition, rec.Offset
 	c.StreamTime = t.streamTime
 	c.Err, c.Fatal, c.Wrote = nil, false, false
-	c.Node, t.hand, t.doing = q.node.ID, q, "processing"
+	c.Node, t.hand, t.record, t.doing = q.node.ID, q, rec, "processing"
 }
 
 // run takes one record through its chain, and asks the policies if it fails. again: it is to be tried again later.
@@ -109,6 +117,7 @@ func (t *Task) run(q *queue, rec *flow.In) (again bool, err error) {
 	} else {
 		c.Fail(q.node.ID, q.headErr)
 	}
+	t.calls.settle(mark, true)
 	if c.Err == nil {
 		return false, nil
 	}
@@ -134,7 +143,7 @@ func (t *Task) Tick(now int64) error {
 		return t.broken
 	}
 	t.ctx.Now = now
-	if t.wallNext <= now {
+	if t.wallNext <= now && !t.sealing {
 		if err := t.punctuate(false, now); err != nil {
 			return t.breakdown(err)
 		}
@@ -160,7 +169,11 @@ func (t *Task) Reach(now, streamTime int64) error {
 // Wake is the wall-clock time at which Step or Tick will have something to do without any new input, ms;
 // math.MaxInt64: never.
 func (t *Task) Wake() int64 {
-	at := t.wallNext
+	at := t.calls.wake()
+	if t.sealing {
+		return at
+	}
+	at = min(at, t.wallNext)
 	for _, q := range t.queues {
 		if q.deadline > 0 && q.empty() {
 			at = min(at, q.deadline)
@@ -175,8 +188,16 @@ func (t *Task) Wake() int64 {
 }
 
 // Take hands over what the sinks have emitted since the last Take, to be produced while the epoch runs. The records
-// belong to the current epoch. Give the slice back with Recycle once it is no longer needed.
+// belong to the current epoch. Give the slice back with Recycle once it is no longer needed. A task that makes calls keeps
+// them until it is sealed: its epoch may take longer than those of the tasks that it shares a transaction with.
 func (t *Task) Take() []flow.Out {
+	if t.calls.caller() {
+		return nil
+	}
+	return t.take()
+}
+
+func (t *Task) take() []flow.Out {
 	out := t.effects.Records
 	t.effects.Records = t.spare
 	t.spare = nil

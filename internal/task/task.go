@@ -37,6 +37,8 @@ type Config struct {
 	Topics func(name string) (*flow.Topic, error)
 	// Errors says what becomes of records that fail.
 	Errors Errors
+	// Caller makes the calls of operators that make theirs beside the task; nil: there are none.
+	Caller Caller
 	// MaxIdle is how long to wait for a source that is empty though the broker has no more, in whole ms; max.task.idle.ms.
 	// 0: not at all, but for what the broker has; below 0: for nothing.
 	MaxIdle time.Duration
@@ -70,6 +72,10 @@ type Task struct {
 	names      map[string]string // logical names of internal topics -> full ones
 	topics     map[string]*flow.Topic
 
+	calls   calls
+	sealing bool // Seal has begun and waits for calls
+	flushed int  // flushers that Seal has called
+
 	epoch    uint32 // being computed
 	sequence int64  // of the last sealed epoch
 	starts   []snapshot
@@ -80,6 +86,7 @@ type Task struct {
 	doing    string  // for errors
 	verdict  verdict // of the policies, on the error in the context
 	hand     *queue  // of the record in hand; nil: there is none
+	record   *flow.In
 	stats    Stats
 }
 
@@ -101,6 +108,7 @@ func New(config Config) (*Task, error) {
 		byName: map[string]*queue{}, names: map[string]string{}, topics: map[string]*flow.Topic{},
 		streamTime: -1, epoch: 1, sequence: -1,
 	}
+	t.calls.task = t
 	t.ctx.Out = &t.effects
 	t.ctx.Ask = t.ask
 	t.ctx.Pass = t.pass
@@ -251,6 +259,7 @@ func (t *Task) Stats() *Stats { return &t.stats }
 // Close lets go of queued input and closes what operators asked to have closed. Stores stay open.
 func (t *Task) Close() error {
 	var first error
+	t.calls.drop()
 	for i := len(t.closers) - 1; i >= 0; i-- {
 		if err := t.closers[i](); err != nil && first == nil {
 			first = err

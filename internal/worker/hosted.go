@@ -16,6 +16,7 @@ type hosted struct {
 	name     string
 	sub      *topology.Sub
 	task     *task.Task
+	caller   *caller
 	db       tier.DB // nil: no stores
 	stores   []*opened
 	start    map[cluster.TP]int64 // where reading begins

@@ -407,6 +407,8 @@ func (k *keeper) finish(o *opening) error {
 		config.Sources = append(config.Sources, tp.Topic)
 		config.Start[tp.Topic] = h.start[tp]
 	}
+	h.caller = &caller{n: n, task: h.name}
+	config.Caller = h.caller
 	t, err := task.New(config)
 	if err != nil {
 		return permanent{err}

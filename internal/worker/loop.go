@@ -223,6 +223,7 @@ func (w *worker) take(h *hosted, records []flow.Out) {
 func (w *worker) adopt(h *hosted) {
 	w.tasks.Add(1)
 	w.box.put(func() {
+		h.caller.w = w
 		w.hosted = append(w.hosted, h)
 		w.byName[h.name] = h
 		w.m.Join(h.name, h.sequence)

@@ -33,6 +33,7 @@ type Node struct {
 
 	work    context.Context // of everything that a clean stop still needs
 	all     sync.WaitGroup  // what Run has started
+	calls   sync.WaitGroup  // those of functions beside their tasks
 	poller  *poller
 	keeper  *keeper
 	warden  *warden
@@ -255,6 +256,7 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 		close(w.courier)
 	}
 	couriers.Wait()
+	n.calls.Wait()
 	if cut != nil {
 		return errors.Join(n.failure(), cut)
 	}
