@@ -56,7 +56,12 @@ func TestMapAsync(t *testing.T) {
 		s := fmt.Sprint(r.Key, r.KeyNull, r.Value, r.Null, r.Time.Unix(), r.Headers)
 		return &s, nil
 	}
-	star := func(s *string) string { return "*" + *s }
+	star := func(s *string) string {
+		if s == nil {
+			return "nothing"
+		}
+		return "*" + *s
+	}
 	run := func(build func(*stream.Builder)) string {
 		d := streamtest.New(t, build, streamtest.CommitEvery(5))
 		in := streamtest.In(d, exIn)

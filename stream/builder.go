@@ -126,7 +126,7 @@ func (b *Builder) through[K, V any](from *topology.Node, t Repartition[K, V]) *t
 	at := where()
 	x := b.cross(at, from, b.topic(at, "repartition topic", t.root, t.spec, t.key, t.value))
 	sink := &topology.Node{Kind: "repartition", Parents: []*topology.Node{from}, Sinks: []*topology.Topic{x.topic}, At: at}
-	out := writer[K, V]{key: t.key, value: t.value, by: t.by}
+	out := writer[K, V]{key: t.key, value: t.value, by: t.by, multi: t.multi}
 	add(b, sink, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
 		w := out.open(env, sink.ID)
 		to := env.Topic(x.topic.Logical())

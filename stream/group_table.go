@@ -57,6 +57,14 @@ func groupRows[K, V, K2, V2 any](t rows[K, V], to Repartition[K2, V2], f func(Re
 			return to.by(k, ch.Old, n)
 		}
 	}
+	if to.multi != nil {
+		out.multi = func(k K2, ch change[V2], n int32) []int32 {
+			if ch.Live {
+				return to.multi(k, ch.New, n)
+			}
+			return to.multi(k, ch.Old, n)
+		}
+	}
 	nullK, nullV := nullness[K2](), nullness[V2]()
 	add(b, sink, func(env flow.Env, _ fn[K2, V2]) (tfn[K, V], error) {
 		w, topic := out.open(env, sink.ID), env.Topic(x.topic.Logical())

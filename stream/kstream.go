@@ -136,13 +136,19 @@ func (s *KStream[K, V]) GroupBy[K2 any](t Repartition[K2, V], f func(K, V) K2) *
 	return &KGroupedStream[K2, V]{s.b, s.b.through(s.SelectKey(f).n, t)}
 }
 
-// Branches are the branches of a Split, in the order of the calls of When.
+// Branches are the branches of a Split, in the order of the calls of When and TryWhen.
 type Branches[K, V any] struct {
 	s     *KStream[K, V]
 	n     *topology.Node
-	tests []func(K, V) bool
+	tests []test[K, V]
 	rest  int // index of the child that takes the rest; -1: none
 	kids  int
+}
+
+// test is a condition of one form or the other; the zero value is none.
+type test[K, V any] struct {
+	when func(K, V) bool
+	try  func(Record[K, V]) (bool, error)
 }
 
 // Split divides the stream: each record goes to the first branch whose condition holds, else to Rest; where nobody asks for
@@ -156,7 +162,7 @@ func (s *KStream[K, V]) Split() *Branches[K, V] {
 		for i, c := range children {
 			fns[i] = c.(fn[K, V])
 		}
-		var tests []func(K, V) bool
+		var tests []test[K, V]
 		var downs []fn[K, V]
 		for i, f := range fns {
 			if i != b.rest {
@@ -165,12 +171,21 @@ func (s *KStream[K, V]) Split() *Branches[K, V] {
 		}
 		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			c.Node = b.n.ID
-			if !null.hides(c.Null) {
-				for i, test := range tests {
-					if test(k, v) {
-						downs[i](c, k, v)
+			hidden := null.hides(c.Null)
+			for i, test := range tests {
+				var holds bool
+				if test.try != nil {
+					var err error
+					if holds, err = test.try(record(c, k, v)); err != nil {
+						c.Fail(b.n.ID, err)
 						return
 					}
+				} else {
+					holds = !hidden && test.when(k, v)
+				}
+				if holds {
+					downs[i](c, k, v)
+					return
 				}
 			}
 			if b.rest >= 0 {
@@ -183,7 +198,14 @@ func (s *KStream[K, V]) Split() *Branches[K, V] {
 }
 
 // When is the branch of the records for which f is the first condition that holds.
-func (b *Branches[K, V]) When(f func(K, V) bool) *KStream[K, V] { return b.branch(f) }
+func (b *Branches[K, V]) When(f func(K, V) bool) *KStream[K, V] {
+	return b.branch(test[K, V]{when: f})
+}
+
+// TryWhen is When for a condition that sees nulls. A record on which it fails goes to no branch.
+func (b *Branches[K, V]) TryWhen(f func(Record[K, V]) (bool, error)) *KStream[K, V] {
+	return b.branch(test[K, V]{try: f})
+}
 
 // Rest is the branch of the records that met no condition. There is one, however often it is asked for.
 func (b *Branches[K, V]) Rest() *KStream[K, V] {
@@ -191,10 +213,10 @@ func (b *Branches[K, V]) Rest() *KStream[K, V] {
 		b.s.b.graph.Fail(topology.ErrConflict, where(), "Rest was asked for before; a split has one")
 	}
 	b.rest = b.kids
-	return b.branch(nil)
+	return b.branch(test[K, V]{})
 }
 
-func (b *Branches[K, V]) branch(f func(K, V) bool) *KStream[K, V] {
+func (b *Branches[K, V]) branch(f test[K, V]) *KStream[K, V] {
 	b.tests = append(b.tests, f)
 	b.kids++
 	return &KStream[K, V]{b.s.b, step(b.s.b, "branch", b.n, false, func(_ int, down fn[K, V]) fn[K, V] { return down })}

@@ -54,6 +54,9 @@ func TestPanics(t *testing.T) {
 		node  string
 		build func(b *stream.Builder, s *S) *S
 	}{
+		{"split", func(_ *stream.Builder, s *S) *S {
+			return s.Split().TryWhen(func(r R) (bool, error) { return bang(r.Value) != "", nil })
+		}},
 		{"filter", func(_ *stream.Builder, s *S) *S { return s.Filter(func(_, v string) bool { return bang(v) != "" }) }},
 		{"mapValues", func(_ *stream.Builder, s *S) *S { return s.Peek(func(_, _ string) {}).MapValues(bang) }},
 		{"mapValues", func(_ *stream.Builder, s *S) *S {

@@ -169,6 +169,36 @@ func TestPartitionsBy(t *testing.T) {
 	}
 }
 
+// A record of a repartition topic may go to several tasks.
+func TestRepartitionToSeveral(t *testing.T) {
+	to := byKey.Partitions(3).PartitionsBy(func(_, v string, n int32) []int32 {
+		switch v {
+		case "all":
+			return []int32{0, 1, 2}
+		case "none":
+			return nil
+		}
+		return []int32{n - 1}
+	})
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Stream(text).Repartition(to).ProcessFunc(func(c *stream.Context[string, string], r rec) error {
+			_, partition, _, _ := c.Source()
+			c.Emit(fmt.Sprint("task ", partition), r.Value)
+			return nil
+		}).To(out)
+	}, streamtest.TopicPartitions("out", 1))
+	in := streamtest.In(d, text)
+	for _, v := range []string{"all", "none", "one"} {
+		in.Send("k", v, at(1))
+	}
+	if got, want := show(streamtest.Out(d, out).All()), "task 0=all@1, task 1=all@1, task 2=all@1, task 2=one@1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if d.Dropped()["repartition-1: partitioner"] != 1 {
+		t.Error(d.Dropped())
+	}
+}
+
 // translate looks values up in a global store.
 type translate struct {
 	codes *stream.GlobalKTable[string, string]

@@ -141,6 +141,18 @@ func TestStateless(t *testing.T) {
 			two := b.When(func(_, v string) bool { return v < "3" }).MapValues(func(v string) string { return "two " + v })
 			return one.Merge(rest).Merge(two)
 		}, "a=1@10 h:x, b=~@20, ~=rest two@30, c=two @40"},
+		{"split by conditions that may fail", func(s *S) *S {
+			b := s.Split()
+			null := b.TryWhen(func(r R) (bool, error) {
+				if r.Value == "two" {
+					return false, boom
+				}
+				return r.Null, nil
+			})
+			one := b.When(func(_, v string) bool { return v == "1" }).MapValues(func(v string) string { return "one " + v })
+			rest := b.Rest().MapValues(func(v string) string { return "rest " + v })
+			return null.Merge(one).Merge(rest)
+		}, "a=one 1@10 h:x, b=~@20, c=rest @40"},
 		{"split without rest", func(s *S) *S {
 			return s.Split().When(func(_, v string) bool { return v == "1" })
 		}, "a=1@10 h:x"},

@@ -115,6 +115,7 @@ type Repartition[K, V any] struct {
 	value      serde.Serde[V]
 	partitions int32
 	by         func(k K, v V, n int32) int32
+	multi      func(k K, v V, n int32) []int32
 }
 
 // NewRepartition declares a repartition topic.
@@ -130,6 +131,13 @@ func (t Repartition[K, V]) Partitions(n int32) Repartition[K, V] { t.partitions 
 // PartitionBy chooses the partition, 0 to n-1. A negative result drops the record.
 func (t Repartition[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Repartition[K, V] {
 	t.by = f
+	return t
+}
+
+// PartitionsBy chooses any number of the partitions 0 to n-1: a record goes to the tasks of all of them, and to none where there are
+// none (Repartitioned.withStreamPartitioner, KIP-837).
+func (t Repartition[K, V]) PartitionsBy(f func(k K, v V, n int32) []int32) Repartition[K, V] {
+	t.multi = f
 	return t
 }
 

@@ -53,12 +53,16 @@ func Safely(f func() error) (err error) {
 func ours(stack []uintptr) bool {
 	frames := runtime.CallersFrames(stack)
 	panicked := false
+	var module string
+	if info, ok := debug.ReadBuildInfo(); ok {
+		module = info.Main.Path
+	}
 	for {
 		f, more := frames.Next()
-		switch pkg, _, _ := strings.Cut(f.Function, "/"); {
+		switch {
 		case f.Function == "runtime.gopanic":
 			panicked = true
-		case !panicked || !strings.Contains(pkg, ".") || !strings.Contains(f.Function, "/"): // ours, recovering; or the standard library
+		case !panicked || standard(f.Function, module): // ours, recovering; or the standard library
 		default:
 			return own(f.Function)
 		}
@@ -66,6 +70,20 @@ func ours(stack []uintptr) bool {
 			return false
 		}
 	}
+}
+
+// standard says whether a function is the standard library's, in a program of the module given: the path of any other has a dot in its
+// first part, or is main, or within the module, whose path need not have one.
+func standard(function, module string) bool {
+	first, _, within := strings.Cut(function, "/")
+	switch {
+	case within && strings.Contains(first, "."), strings.HasPrefix(function, "main."):
+		return false
+	case module == "":
+		return true
+	}
+	rest, ok := strings.CutPrefix(function, module)
+	return !ok || !strings.HasPrefix(rest, ".") && !strings.HasPrefix(rest, "/") && !strings.HasPrefix(rest, "_test.")
 }
 
 // own says whether a function belongs to the parts of this module that call user functions, or to what they are built on.

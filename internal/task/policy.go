@@ -22,6 +22,9 @@ type Errors struct {
 	// Except, if not nil, may choose another policy for one error, by its source topic, operator, sink or cause; p is the one
 	// of its kind. It is called on the task's goroutine and must not block.
 	Except func(e *Error, p ErrorPolicy) ErrorPolicy
+	// DeadLetters are the dead-letter topics that nothing but Except names: like the others they must exist when the application
+	// starts, or are created on the bundled broker.
+	DeadLetters []string
 }
 
 // Action is what an error policy does in the end.
@@ -60,7 +63,7 @@ type ErrorPolicy struct {
 	// KIP-1034); in the transaction that leaves it out. The topic must exist on a cluster. Not with Fail.
 	DeadLetter string
 	// Retries is how often a record is tried again before Action; its task waits with it. Timers and results emitted at the
-	// commit are not.
+	// commit are not. A call of MapAsync is made again alone, whatever it comes from, and its task goes on meanwhile.
 	Retries int
 	// Backoff is the time before the first retry; it doubles with each, up to MaxBackoff. 0: 100 ms, and 10 s.
 	Backoff, MaxBackoff time.Duration
@@ -98,11 +101,11 @@ func (p ErrorPolicy) wait(tries int) int64 {
 	return min(wait, most)
 }
 
-// DeadLetters are the topics that the policies name, each once.
-func (p Errors) DeadLetters() (names []string) {
-	for _, of := range []ErrorPolicy{p.Decoding, p.Processing, p.Production} {
-		if of.DeadLetter != "" && !slices.Contains(names, of.DeadLetter) {
-			names = append(names, of.DeadLetter)
+// Topics are the dead-letter topics that are named, each once.
+func (p Errors) Topics() (names []string) {
+	for _, name := range append([]string{p.Decoding.DeadLetter, p.Processing.DeadLetter, p.Production.DeadLetter}, p.DeadLetters...) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	return names
@@ -110,7 +113,13 @@ func (p Errors) DeadLetters() (names []string) {
 
 // Validate reports every mistake at once.
 func (p Errors) Validate() error {
-	return errors.Join(p.Decoding.validate("Decoding"), p.Processing.validate("Processing"), p.Production.validate("Production"))
+	errs := []error{p.Decoding.validate("Decoding"), p.Processing.validate("Processing"), p.Production.validate("Production")}
+	for i, name := range p.DeadLetters {
+		if err := topology.CheckName(name); err != nil {
+			errs = append(errs, fmt.Errorf("DeadLetters[%d] %q: %w", i, name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (p ErrorPolicy) validate(name string) error {

@@ -223,14 +223,18 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s: %d records, %v; asked %v", kind, n, err, asked)
 		}
 	}
-	wrong := task.Errors{Decoding: task.ErrorPolicy{Action: 9}, Processing: task.ErrorPolicy{DeadLetter: "a b"}, Production: task.ErrorPolicy{Retries: -1}}
+	wrong := task.Errors{Decoding: task.ErrorPolicy{Action: 9}, Processing: task.ErrorPolicy{DeadLetter: "a b"}, Production: task.ErrorPolicy{Retries: -1}, DeadLetters: []string{"fine", "c d"}}
 	err := wrong.Validate()
-	for _, want := range []string{"Decoding: unknown Action 9", `Processing: DeadLetter "a b"`, "but Action is Fail", "Production: Retries"} {
+	for _, want := range []string{"Decoding: unknown Action 9", `Processing: DeadLetter "a b"`, "but Action is Fail", "Production: Retries", `DeadLetters[1] "c d"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %q", err, want)
 		}
 	}
 	if err := (task.Errors{}).Validate(); err != nil {
 		t.Error(err)
+	}
+	named := task.Errors{Decoding: task.ErrorPolicy{DeadLetter: "a"}, Production: task.ErrorPolicy{DeadLetter: "a"}, DeadLetters: []string{"b", "a"}}
+	if got := named.Topics(); fmt.Sprint(got) != "[a b]" {
+		t.Error(got)
 	}
 }

@@ -43,7 +43,7 @@ func (t *topics) prepare(ctx context.Context) error {
 			external = append(external, topic)
 		}
 	}
-	for _, name := range t.n.cfg.Errors.DeadLetters() {
+	for _, name := range t.n.cfg.Errors.Topics() {
 		if !slices.ContainsFunc(external, func(have *topology.Topic) bool { return have.Name == name }) {
 			external = append(external, &topology.Topic{Name: name, Kind: topology.External, At: "a dead-letter topic"})
 		}
