@@ -79,7 +79,7 @@ kafka-fuzz: ## the same random requests to the bundled broker and to Apache Kafk
 kafka-verify: ## verify on Apache Kafka
 	@scripts/kafka/run.sh sh -c 'go run ./examples/flights/verify -kills $(KILLS) -brokers $$MOLDAU_KAFKA $(ARGS)'
 
-interop: ## clients in other languages against the bundled broker and against Apache Kafka; fetches them (ARGS='kafkajs sarama')
+interop: ## clients in other languages against the bundled broker and against Apache Kafka; fetches them (ARGS='-bundled kafkajs sarama')
 	@scripts/interop/run.sh $(ARGS)
 
 judges: ## our applications, killed again and again, judged by Kafka Streams' own system tests; needs a JDK and mvn (JUDGES_FULL=1: at full length; ARGS='smoke/eos/moldau')

@@ -278,6 +278,7 @@ type newTopic struct {
 	settings   map[string]string
 }
 
+// check is in Kafka's order: what a topic is called, what it is set to, how large it is.
 func (n newTopic) check(cur *topics) *refusal {
 	if err := checkName(n.name); err != nil {
 		return refuse(kerr.InvalidTopicException, "%v", err)
@@ -285,17 +286,17 @@ func (n newTopic) check(cur *topics) *refusal {
 	if cur.byName[n.name] != nil {
 		return refuse(kerr.TopicAlreadyExists, "topic %q already exists", n.name)
 	}
+	if other := cur.collision(n.name); other != "" {
+		return refuse(kerr.InvalidTopicException, "topic %q collides with existing topic %q", n.name, other)
+	}
+	if err := checkSettings(n.settings); err != nil {
+		return refuse(kerr.InvalidConfig, "%v", err)
+	}
 	if n.partitions < 1 {
 		return refuse(kerr.InvalidPartitions, "number of partitions must be larger than 0")
 	}
 	if n.partitions > maxPartitions {
 		return refuse(kerr.InvalidPartitions, "%d partitions: at most %d are possible", n.partitions, maxPartitions)
-	}
-	if err := checkSettings(n.settings); err != nil {
-		return refuse(kerr.InvalidConfig, "%v", err)
-	}
-	if other := cur.collision(n.name); other != "" {
-		return refuse(kerr.InvalidTopicException, "topic %q collides with existing topic %q", n.name, other)
 	}
 	return nil
 }

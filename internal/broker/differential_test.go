@@ -36,18 +36,13 @@ type step struct {
 
 // TestDifferential sends random sequences of valid and nearly valid requests here and to Apache Kafka at MOLDAU_KAFKA, and
 // wants the same answers. Not compared: words, ids that brokers choose, clocks, leader epochs; segment.bytes below a
-// megabyte, which Kafka 4 refuses and we take, because small segments are how others test compaction. MOLDAU_SEQUENCES is how
-// many (300), MOLDAU_SEED the first.
+// megabyte, which Kafka 4 refuses and we take, because small segments are how others test compaction; the epoch -1 of a
+// producer that has an id, which Kafka takes and we refuse, because it is below any that an id can have. MOLDAU_SEQUENCES
+// is how many (300), MOLDAU_SEED the first.
 func TestDifferential(t *testing.T) {
 	kafka := os.Getenv("MOLDAU_KAFKA")
 	if kafka == "" {
 		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
-	}
-	number := func(name string, def int) int {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return n
-		}
-		return def
 	}
 	b := start(t, listening, func(c *Config) { c.NoAutoCreate = true })
 	// A cluster makes the topics of its coordinators when somebody asks for one.
@@ -56,8 +51,8 @@ func TestDifferential(t *testing.T) {
 	}
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	different := 0
-	first := number("MOLDAU_SEED", 0)
-	for seed := first; seed < first+number("MOLDAU_SEQUENCES", 300); seed++ {
+	first, n := sequences()
+	for seed := first; seed < first+n; seed++ {
 		r := rand.New(rand.NewPCG(uint64(seed), 1))
 		prefix := fmt.Sprintf("%s-%d-", run, seed)
 		ours, theirs := newSide(t, b.Addr(), prefix), newSide(t, kafka, prefix)
@@ -81,6 +76,17 @@ func TestDifferential(t *testing.T) {
 			t.Fatal("enough")
 		}
 	}
+}
+
+// sequences returns the first seed and how many there are.
+func sequences() (first, n int) {
+	number := func(name string, def int) int {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return n
+		}
+		return def
+	}
+	return number("MOLDAU_SEED", 0), number("MOLDAU_SEQUENCES", 300)
 }
 
 func newSide(t *testing.T, addr, prefix string) *side {
@@ -250,7 +256,9 @@ func randomStep(r *rand.Rand) step {
 			return step{fmt.Sprintf("CreatePartitions v%d %s %d", version, topic, n), func(s *side) string {
 				q := &kmsg.CreatePartitionsRequest{TimeoutMillis: 5000, Topics: []kmsg.CreatePartitionsRequestTopic{{Topic: s.prefix + topic, Count: n}}}
 				resp := ask[*kmsg.CreatePartitionsResponse](s.raw, version, q)
-				s.await(topic)
+				if resp.Topics[0].ErrorCode == 0 {
+					s.await(topic, n)
+				}
 				return name(resp.Topics[0].ErrorCode)
 			}}
 		},
@@ -288,7 +296,7 @@ func produceStep(r *rand.Rand, topic string, partition int32) step {
 		b := batch{pid: -1, epoch: -1, sequence: -1, txn: inTxn, values: slices.Repeat([]string{"v"}, n)}
 		key := fmt.Sprint(who, topic, partition)
 		if p, ok := s.pids[who]; ok {
-			b.pid, b.epoch, b.sequence = p.id, p.epoch+delta, max(0, s.next[key]+off)
+			b.pid, b.epoch, b.sequence = p.id, max(0, p.epoch+delta), max(0, s.next[key]+off)
 		} else {
 			b.txn = false
 		}

@@ -4,23 +4,22 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// await waits until a topic that exists has leaders: a cluster answers before.
-func (s *side) await(topic string) {
+// await waits until a topic has its partitions and they have leaders: a cluster answers before.
+func (s *side) await(topic string, partitions int32) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 		q := kmsg.NewPtrMetadataRequest()
 		mt := kmsg.NewMetadataRequestTopic()
 		mt.Topic = ptr(s.prefix + topic)
 		q.Topics = append(q.Topics, mt)
 		t := ask[*kmsg.MetadataResponse](s.raw, 9, q).Topics[0]
-		ready := t.ErrorCode == 0 || t.ErrorCode == kerr.InvalidTopicException.Code
+		ready := t.ErrorCode == 0 && len(t.Partitions) == int(partitions)
 		for _, p := range t.Partitions {
 			ready = ready && p.ErrorCode == 0 && p.Leader >= 0
 		}
-		if ready || t.ErrorCode == kerr.UnknownTopicOrPartition.Code && topic == "none" {
+		if ready {
 			return
 		}
 		time.Sleep(2 * time.Millisecond) // a limit is set, and nothing to wait on
@@ -41,7 +40,7 @@ func (s *side) createTopics(version int16, topic string, n int32, config, value 
 	q.Topics = append(q.Topics, t)
 	resp := ask[*kmsg.CreateTopicsResponse](s.raw, version, q).Topics[0]
 	if resp.ErrorCode == 0 && !only {
-		s.await(topic)
+		s.await(topic, max(n, 1)) // one by default
 	}
 	out := name(resp.ErrorCode)
 	if version >= 5 {

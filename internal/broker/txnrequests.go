@@ -264,19 +264,22 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 	var accept func(group.Part) error
 	if e != nil {
 		defer e.mu.Unlock()
-		g, accept, refused = b.validateTxnCommit(q, commit)
-		if g != nil {
-			defer g.mu.Unlock()
-		}
-		if refused == nil {
-			if q.Version >= 5 {
-				changed, refused = e.state.Add(b.cfg.Now(), producer, nil, q.Group)
-			} else {
-				refused = e.state.VerifyGroup(producer, q.Group)
-			}
+		// As in Kafka the transaction is asked before the group: it may have got the group when the group refuses.
+		switch {
+		case !b.anyTxnPartition(q): // what does not exist is nobody's business
+		case q.Version >= 5:
+			changed, refused = e.state.Add(b.cfg.Now(), producer, nil, q.Group)
+		default:
+			refused = e.state.VerifyGroup(producer, q.Group)
 		}
 		if refused == kerr.ProducerFenced {
 			refused = kerr.InvalidProducerEpoch
+		}
+		if refused == nil {
+			g, accept, refused = b.validateTxnCommit(q, commit)
+		}
+		if g != nil {
+			defer g.mu.Unlock()
 		}
 	}
 	var puts []log.Put
@@ -317,21 +320,26 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 		return answer(resp)
 	}
 	// What waits for the end of a transaction need not be durable before it.
-	f, _ := b.txns.submit(e, log.Write{Puts: puts}, log.WaitNone, g)
+	var touched []*consumers
+	if g != nil {
+		touched = append(touched, g)
+	}
+	f, _ := b.txns.submit(e, log.Write{Puts: puts}, log.WaitNone, touched...)
 	return after(f, resp)
+}
+
+// anyTxnPartition says whether a partition that offsets are committed of exists.
+func (b *Broker) anyTxnPartition(q *kmsg.TxnOffsetCommitRequest) bool {
+	return slices.ContainsFunc(q.Topics, func(qt kmsg.TxnOffsetCommitRequestTopic) bool {
+		t, _ := b.catalog.asked(q.Version >= 6, qt.Topic, qt.TopicID)
+		return slices.ContainsFunc(qt.Partitions, func(qp kmsg.TxnOffsetCommitRequestTopicPartition) bool { return t.partition(qp.Partition) != nil })
+	})
 }
 
 // validateTxnCommit says whether a transaction may commit offsets of a group, and returns the group locked unless it is
 // not known. Clients that do not say who they are may, as any administrator may.
 func (b *Broker) validateTxnCommit(q *kmsg.TxnOffsetCommitRequest, c group.Commit) (*consumers, func(group.Part) error, error) {
-	any := slices.ContainsFunc(q.Topics, func(qt kmsg.TxnOffsetCommitRequestTopic) bool {
-		t := b.catalog.topic(qt.Topic)
-		if q.Version >= 6 {
-			t = b.catalog.topicByID(qt.TopicID)
-		}
-		return slices.ContainsFunc(qt.Partitions, func(qp kmsg.TxnOffsetCommitRequestTopicPartition) bool { return t.partition(qp.Partition) != nil })
-	})
-	g := b.groups.lock(q.Group, c.Generation < 0 && any)
+	g := b.groups.lock(q.Group, c.Generation < 0 && b.anyTxnPartition(q))
 	if g == nil {
 		if q.Version >= 6 {
 			return nil, nil, kerr.GroupIDNotFound

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Real clients in other languages against the bundled broker, and the same programs against Apache Kafka as the oracle:
 # where the two differ, the bundled broker is wrong until argued otherwise. Each program checks its own results.
-#   run.sh [CLIENT...]     default: all of java tools connect confluent aiokafka kafkajs sarama segmentio
+#   run.sh [-bundled] [CLIENT...]     default: all of java tools connect confluent aiokafka kafkajs sarama segmentio
+# With -bundled Apache Kafka is left out.
 # Clients come from their registries by ordinary means, once, into the user's cache; what cannot be had is skipped, and
 # said so.
 set -uo pipefail
@@ -11,6 +12,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/moldau/interop
 lib=${KAFKA_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/moldau/kafka-4.3.1}
 work=$(mktemp -d)
 mkdir -p "$cache"
+bundled=
+[ "${1:-}" != -bundled ] || { bundled=1; shift; }
 clients=("$@")
 [ $# -gt 0 ] || clients=(java tools connect confluent aiokafka kafkajs sarama segmentio)
 
@@ -66,14 +69,17 @@ try() {
 
 # all ADDRESS NAME runs every client and prints a line each.
 all() {
-  local failed=0 why
+  local failed=0 why start
   for c in "${clients[@]}"; do
     if ! why=$(prepare "$c"); then
-      printf '%-10s %-8s skipped: %s\n' "$c" "$2" "$(tail -1 <<< "$why")"
-    elif try "$c" "$1" > "$work/out" 2> "$work/err"; then
-      printf '%-10s %-8s passed: %s\n' "$c" "$2" "$(tail -1 "$work/out")"
+      printf '%-10s %-8s %4d s  skipped: %s\n' "$c" "$2" 0 "$(tail -1 <<< "$why")"
+      continue
+    fi
+    start=$SECONDS
+    if try "$c" "$1" > "$work/out" 2> "$work/err"; then
+      printf '%-10s %-8s %4d s  passed: %s\n' "$c" "$2" "$((SECONDS - start))" "$(tail -1 "$work/out")"
     else
-      printf '%-10s %-8s FAILED\n' "$c" "$2"
+      printf '%-10s %-8s %4d s  FAILED\n' "$c" "$2" "$((SECONDS - start))"
       { cat "$work/out"; tail -30 "$work/err"; } | sed 's/^/    /'
       failed=1
     fi
@@ -98,5 +104,5 @@ done
 [ -n "$addr" ] || { cat "$work/broker.err"; exit 1; }
 status=0
 all "$addr" moldau || status=1
-MOLDAU_INTEROP_ORACLE=1 "$root/scripts/kafka/run.sh" "$here/run.sh" "${clients[@]}" || status=1
+[ -n "$bundled" ] || MOLDAU_INTEROP_ORACLE=1 "$root/scripts/kafka/run.sh" "$here/run.sh" "${clients[@]}" || status=1
 exit $status

@@ -56,6 +56,9 @@ transaction.state.log.num.partitions=10
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.consumer.min.assignment.interval.ms=0
+group.consumer.assignment.interval.ms=0
+group.consumer.assignor.offload.enable=false
 PROPERTIES
 
 jvm=(java -Xmx"${KAFKA_HEAP:-512m}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$lib/*")

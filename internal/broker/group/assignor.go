@@ -104,6 +104,19 @@ func uniform(members []subscription) map[string][]Part {
 			}
 		}
 	}
+	// The fullest give first, so that nobody gives what it gets back.
+	for level, average := slices.Max(load), len(all)/len(members)+1; level > average; level-- {
+		for _, p := range all {
+			if load[owner[p]] < level {
+				continue
+			}
+			if to := least(p.Topic); load[owner[p]] > load[to]+1 {
+				load[owner[p]]--
+				load[to]++
+				owner[p] = to
+			}
+		}
+	}
 	// Moving from the fuller to the emptier by two or more lowers the sum of squares: this ends.
 	for moved := true; moved; {
 		moved = false

@@ -60,7 +60,7 @@ func (g *Consumer) join(now time.Time, r JoinRequest, l Limits, topics Topics) (
 	if unknown {
 		h.MemberID = r.NewMemberID
 	}
-	m := g.members[h.MemberID]
+	m, epoch := g.members[h.MemberID], g.epoch
 	switch {
 	case r.InstanceID != "" && unknown:
 		h.InstanceID = &r.InstanceID
@@ -73,7 +73,6 @@ func (g *Consumer) join(now time.Time, r JoinRequest, l Limits, topics Topics) (
 	if err != nil {
 		return refused, err
 	}
-	epoch := g.epoch
 	updated := g.update(m, h)
 	m.classic = &classicSide{session: r.SessionTimeout, protocols: r.Protocols}
 	m.revokeDeadline = time.Time{}

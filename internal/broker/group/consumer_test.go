@@ -423,6 +423,25 @@ func TestAssignors(t *testing.T) {
 	if moved != 4 {
 		t.Errorf("a third member moves %d partitions", moved)
 	}
+	for n := 1; n < 12; n++ {
+		var had [][]Part
+		for i := range n {
+			had = append(had, before["0"][:0:0])
+			for id, ps := range uniform(subs(make([][]Part, n)...)) {
+				if id == fmt.Sprint(i) {
+					had[i] = ps
+				}
+			}
+		}
+		after := uniform(subs(append(had, nil)...))
+		for i := range n {
+			for _, p := range after[fmt.Sprint(i)] {
+				if !slices.Contains(had[i], p) {
+					t.Errorf("member %d of %d gets a partition because another one comes", i, n)
+				}
+			}
+		}
+	}
 }
 
 func FuzzRestoreConsumer(f *testing.F) {
