@@ -18,13 +18,17 @@ FUZZTIME ?= 10s
 KILLS ?= 20
 # How many recordings live runs.
 LIVE ?= 100
+# How many rounds of work and strikes check-broker judges, how long each takes, and how many crashes of the log it adds.
+ROUNDS ?= 2
+ROUND ?= 60s
+CRASHES ?= 2000
 # How long soak takes, in minutes.
 SOAK_MINUTES ?= 30
 # Records per second of the demo, slow enough to watch.
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz soak bench bench-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop judges clean
+.PHONY: help demo test race lint fuzz soak bench bench-broker check-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop judges clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -59,6 +63,10 @@ bench: ## CPU, throughput and state beside a hand-written loop, medians of sever
 bench-broker: ## the bundled broker beside a null broker, and Apache Kafka where there is Java (ARGS='-help')
 	@go build -o $(BIN)/ ./cmd/moldau ./benchmarks/broker
 	@case "$$(scripts/kafka/run.sh true)" in skipped*) $(BIN)/broker $(ARGS);; *) scripts/kafka/run.sh $(BIN)/broker $(ARGS);; esac
+
+check-broker: ## the broker struck while clients work, their histories judged, and bugs planted for the judge to find (ROUNDS=2 ROUND=60s CRASHES=2000)
+	MOLDAU_ROUNDS=$(ROUNDS) MOLDAU_ROUND=$(ROUND) go test -count=1 -v -timeout 12h -run 'TestHistories|TestPlantedBugs' ./internal/broker
+	MOLDAU_CRASHES=$(CRASHES) go test -count=1 -v -timeout 2h -run 'TestCrash$$' ./internal/broker/log
 
 verify: ## flights killed KILLS=20 times, then every record checked; and the check shown to catch doubling
 	go run ./examples/flights/verify -kills $(KILLS) $(ARGS)

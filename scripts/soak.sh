@@ -4,7 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 minutes=${1:-30}
-end=$((SECONDS + minutes * 60))
+rounds=${ROUNDS:-0} # of 60 s of the broker's clients and strikes, in time of their own; otherwise five in half an hour
+end=$((SECONDS + minutes * 60 + rounds * 90))
 report=()
 failed=0
 
@@ -30,12 +31,15 @@ part() {
 # times N is N in half an hour, and in proportion in another time; at least 1.
 times() { local n=$(($1 * minutes / 30)); echo $((n > 0 ? n : 1)); }
 
-part build 30 "everything" sh -c 'go build ./... && go test -run "^$" . ./internal/broker/log ./internal/commit ./internal/table ./internal/tier ./internal/conformance'
+part build 30 "everything" sh -c 'go build ./... && go test -run "^$" . ./internal/broker ./internal/broker/log ./internal/commit ./internal/table ./internal/tier ./internal/conformance'
 kills=$(times 200)
 part verify 40 "$kills kills" go run ./examples/flights/verify -kills "$kills" -rate 2000 -timeout "${minutes}m"
 part killed 15 "applications, $(times 5) times" go test -count="$(times 5)" -timeout "${minutes}m" -run 'Killed|ProcessesShare' .
-crashes=$(times 10000)
-part log 15 "$crashes crashes of the broker" env MOLDAU_CRASHES="$crashes" go test -count=1 -timeout "${minutes}m" -run 'TestCrash$' ./internal/broker/log
+share=$((rounds * 150 / minutes))
+[ "$rounds" -gt 0 ] || rounds=$(times 5) share=25
+part histories "$share" "$rounds rounds of the broker" env MOLDAU_ROUNDS="$rounds" MOLDAU_ROUND=60s go test -count=1 -v -timeout 24h -run 'TestHistories' ./internal/broker
+crashes=$(times 20000)
+part log 20 "$crashes crashes of the broker" env MOLDAU_CRASHES="$crashes" go test -count=1 -timeout "${minutes}m" -run 'TestCrash$' ./internal/broker/log
 part models 15 "commit, table, tier, $(times 5) times" go test -p 1 -count="$(times 5)" -timeout "${minutes}m" ./internal/commit ./internal/table ./internal/tier
 part conformance 20 "${MOLDAU_VECTORS:-the sample}" scripts/conformance.sh
 targets=$(grep -rhoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | wc -l)

@@ -76,6 +76,9 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 		b.closeListeners()
 		return nil, err
 	}
+	if c.planted != nil {
+		c.planted(b)
+	}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.running.Go(func() { b.alarms.run(b.ctx) })
 	for _, l := range b.listeners {

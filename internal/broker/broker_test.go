@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,7 +25,12 @@ import (
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		serveChild(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // quiet takes the broker's log; the test sees warnings.
 func quiet(t testing.TB) *slog.Logger {

@@ -75,7 +75,8 @@ type Config struct {
 	// Logger takes what operators should know; default slog.Default().
 	Logger *slog.Logger
 
-	walBytes int64 // size of a file of the write-ahead log; small ones make crash tests fast
+	walBytes int64         // size of a file of the write-ahead log; small ones make crash tests fast
+	planted  func(*Broker) // breaks the broker before it serves: a bug that a checker must find
 }
 
 // Validate reports every mistake at once.

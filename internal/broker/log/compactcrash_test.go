@@ -16,11 +16,17 @@ import (
 
 // TestCrashCompaction loses power at random while a partition is written and compacted. What is read then must have
 // been written, at its offset and in order, and the last acknowledged record of each key must be there.
-func TestCrashCompaction(t *testing.T) {
-	for seed := range uint64(150) {
+func TestCrashCompaction(t *testing.T) { crashCompactions(t, 150, map[string]int{}) }
+
+// compactionLives is how often crashCompactions crashes with one seed.
+const compactionLives = 4
+
+// crashCompactions runs seeds and counts the places it crashed at.
+func crashCompactions(t *testing.T, seeds uint64, sites map[string]int) {
+	for seed := range seeds {
 		fs := vfs.NewCrashableMem()
-		c := compactCrash{t: t, seed: seed, clock: newClock(), written: map[int64]held{}}
-		for life := range 4 {
+		c := compactCrash{t: t, seed: seed, clock: newClock(), written: map[int64]held{}, sites: sites}
+		for life := range compactionLives {
 			fs = c.life(fs, seed*10+uint64(life))
 		}
 	}
@@ -30,6 +36,7 @@ type compactCrash struct {
 	t       *testing.T
 	seed    uint64
 	clock   *clock
+	sites   map[string]int
 	written map[int64]held // every record ever written and not known to be lost, by offset
 
 	mu    sync.Mutex
@@ -51,6 +58,7 @@ func (c *compactCrash) life(fs *vfs.MemFS, seed uint64) *vfs.MemFS {
 		defer c.mu.Unlock()
 		if n++; n == at {
 			c.ack = c.acked
+			c.sites[callSite()]++
 			c.clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 12))})
 		}
 		return nil

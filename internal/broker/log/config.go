@@ -66,6 +66,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger takes what operators should know; default slog.Default().
 	Logger *slog.Logger
+
+	openSegments int // how many segments' files are open at most; few make crash tests meet closed ones
 }
 
 func (o Options) withDefaults() Options {
@@ -86,6 +88,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ProducerExpiry == 0 {
 		o.ProducerExpiry = 24 * time.Hour
+	}
+	if o.openSegments == 0 {
+		o.openSegments = maxOpenSegments
 	}
 	if o.Now == nil {
 		o.Now = time.Now

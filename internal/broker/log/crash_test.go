@@ -3,9 +3,13 @@ package log
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -48,7 +52,7 @@ const crashParts = 4
 func crashOptions(fs vfs.FS, d Durability, lie string) Options {
 	o := options(lyingFS{fs, lie})
 	o.Durability, o.Interval = d, time.Millisecond
-	o.WALBytes, o.CacheBytes, o.SegmentBytes = 3<<10, 2<<10, 1500
+	o.WALBytes, o.CacheBytes, o.SegmentBytes, o.openSegments = 3<<10, 2<<10, 1500, 2
 	return o
 }
 
@@ -183,14 +187,14 @@ func (r *crashRun) dead(err error) bool {
 	return r.killed && err != nil
 }
 
-// callSite names the function of this package that writes.
+// callSite names the place of this package that writes.
 func callSite() string {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
 		if strings.Contains(f.Function, "broker/log.") && !strings.Contains(f.File, "_test.go") {
-			return fmt.Sprintf("%s:%d", f.Function[strings.LastIndex(f.Function, "/")+1:], f.Line)
+			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
 		}
 		if !more {
 			return "?"
@@ -428,7 +432,41 @@ func crashes(t *testing.T, seed uint64, lives int, lie string, sites map[string]
 	return errors.Join(err, l.Close())
 }
 
-// TestCrash takes MOLDAU_CRASHES crashes, 1,000 by default.
+// writes lists the places of this package that change files, as callSite names them.
+func writes(t *testing.T) (sites []string) {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := []string{"Create", "MkdirAll", "Remove", "RemoveAll", "Rename", "ReuseForWrite", "Link", "Lock",
+		"Write", "WriteAt", "Preallocate", "Sync", "SyncData", "SyncTo"}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") || name == "codec.go" { // a codec writes to memory
+			continue
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			mutex := ok && sel.Sel.Name == "Lock" && len(call.Args) == 0
+			if ok && !mutex && slices.Contains(changes, sel.Sel.Name) {
+				sites = append(sites, fmt.Sprintf("%s:%d", name, set.Position(sel.Pos()).Line))
+			}
+			return true
+		})
+	}
+	return sites
+}
+
+// TestCrash takes MOLDAU_CRASHES crashes, 1,000 by default, and some of compactions. Every place that writes must be hit.
 func TestCrash(t *testing.T) {
 	want := 1000
 	if s := os.Getenv("MOLDAU_CRASHES"); s != "" {
@@ -446,11 +484,17 @@ func TestCrash(t *testing.T) {
 		}
 		n += lives
 	}
+	crashCompactions(t, uint64(want/20), sites)
+	for _, s := range writes(t) {
+		if sites[s] == 0 {
+			t.Errorf("%s writes and was never crashed at", s)
+		}
+	}
 	hit := 0
 	for _, k := range sites {
 		hit += k
 	}
-	t.Logf("%d crashes, %d of them in the middle of one of %d places that write:", n, hit, len(sites))
+	t.Logf("%d crashes and %d of compactions, %d of them in the middle of one of %d places that write:", n, want/20*compactionLives, hit, len(sites))
 	for _, s := range slices.Sorted(maps.Keys(sites)) {
 		t.Logf("%5d %s", sites[s], s)
 	}

@@ -116,7 +116,7 @@ func Open(o Options) (*Log, error) {
 		commitDone: make(chan struct{}), flushDone: make(chan struct{}),
 	}
 	l.budget.max = o.CacheBytes
-	l.files.init(o.FS, maxOpenSegments)
+	l.files.init(o.FS, o.openSegments)
 	l.checkpointEvery.Store(2 * o.WALBytes)
 	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS}
 	if err := l.open(); err != nil {
