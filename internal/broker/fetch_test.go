@@ -1,10 +1,13 @@
 package broker
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -152,4 +155,49 @@ func TestFetchSession(t *testing.T) {
 		t.Errorf("a closed session answers with its id")
 	}
 	wantCode(t, "closed session", next(4, nil).ErrorCode, kerr.FetchSessionIDNotFound)
+}
+
+// Retention goes by the time of records, not by when they came: a topic of records without a time, that is of 1970, is
+// deleted within a minute of being on disk, and readers in the midst of it are out of range. A restart changes nothing
+// about it, and loses nothing of a topic of today.
+func TestRetentionGoesByTheTimeOfRecords(t *testing.T) {
+	fs := vfs.NewMem()
+	b := start(t, onFS(fs))
+	dialRaw(t, b).createTopic("old", 1)
+	dialRaw(t, b).createTopic("new", 1)
+	cl := client(t, b)
+	for topic, at := range map[string]time.Time{"old": time.UnixMilli(0), "new": time.Now()} {
+		var recs []*kgo.Record
+		for range 100 {
+			recs = append(recs, &kgo.Record{Topic: topic, Timestamp: at, Value: []byte("x")})
+		}
+		if err := cl.ProduceSync(testContext(t), recs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cl.Close()
+	retained := func(b *Broker) {
+		t.Helper()
+		if err := errors.Join(b.log.Checkpoint(), b.log.Retain()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := func(b *Broker, topic string, from int64) int16 {
+		q := kmsg.NewPtrFetchRequest()
+		q.MaxBytes = 1 << 20
+		q.Topics = []kmsg.FetchRequestTopic{{Topic: topic, Partitions: []kmsg.FetchRequestTopicPartition{{FetchOffset: from, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1, PartitionMaxBytes: 1 << 20}}}}
+		return ask[*kmsg.FetchResponse](dialRaw(t, b), 12, q).Topics[0].Partitions[0].ErrorCode
+	}
+	wantCode(t, "old, before", first(b, "old", 72), nil)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = start(t, onFS(fs))
+	wantCode(t, "old, after a restart", first(b, "old", 72), nil)
+	retained(b)
+	wantCode(t, "old, after retention", first(b, "old", 72), kerr.OffsetOutOfRange)
+	wantCode(t, "new, after retention", first(b, "new", 72), nil)
+	if at := startOffset(t, b, "old", 0); at != 100 {
+		t.Errorf("the old topic begins at %d", at)
+	}
 }

@@ -259,10 +259,10 @@ func (c *checker) polls() {
 			last[l] = r.Offset
 			switch {
 			case !ok:
-			case before >= r.Offset:
-				c.report(NonmonotonicPoll, "%s read %s at offset %d and then at %d", p.Session, r.At, before, r.Offset)
 			case c.h.PowerLoss && !p.Committed:
 				// What it was given may be gone, and other records in its place.
+			case before >= r.Offset:
+				c.report(NonmonotonicPoll, "%s read %s at offset %d and then at %d", p.Session, r.At, before, r.Offset)
 			default:
 				there := c.sorted[p.Committed][r.At]
 				if n, _ := slices.BinarySearch(there, before+1); n < len(there) && there[n] < r.Offset {

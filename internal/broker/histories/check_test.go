@@ -77,6 +77,7 @@ func TestCheck(t *testing.T) {
 			h.Ops[0].Writes[0], h.Ops[0].Writes[1] = h.Ops[0].Writes[1], h.Ops[0].Writes[0]
 		}, []Kind{Reordered}},
 		{"taken back", func(h *History) { slices.Reverse(h.Polls[0].Reads) }, []Kind{NonmonotonicPoll}},
+		{"taken back to what the power has left", func(h *History) { slices.Reverse(h.Polls[1].Reads); h.PowerLoss = true }, nil},
 		{"a record passed over", func(h *History) { h.Polls[0].Reads = slices.Delete(h.Polls[0].Reads, 1, 2) }, []Kind{PollSkip}},
 		{"an aborted record passed over", func(h *History) {
 			h.Polls[1].Reads = []Read{{3, p0, 2}}

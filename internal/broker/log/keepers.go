@@ -89,9 +89,14 @@ func (l *Log) Retain() error {
 		if to < 0 {
 			continue
 		}
+		from := p.firstOffset()
 		if err := p.advance(to); err != nil {
 			return err
 		}
+		// Readers behind it will be told that they are out of range; here is why.
+		c := p.cfg.Load()
+		l.logger.Info("broker log: records are deleted as retention says", "partition", p.String(), "from", from, "to", to,
+			"retention_ms", c.RetentionMS, "retention_bytes", c.RetentionBytes)
 	}
 	return nil
 }

@@ -46,9 +46,12 @@ func TestBrokerRestarts(t *testing.T) {
 	must(t, w.Init(t.Context()))
 	var want []string
 	var records []flow.Out
+	// Retention goes by the time of records, so they must have one of today: should the test take more than a minute, a
+	// topic of 1970 would be deleted under the copier.
+	today := time.Now().UnixMilli()
 	for i := range total {
 		want = append(want, fmt.Sprint(i))
-		records = append(records, flow.Out{Topic: in, Value: []byte(want[i])})
+		records = append(records, flow.Out{Topic: in, Time: today, Value: []byte(want[i])})
 	}
 	loaded := make(chan error, 1)
 	w.Produce(records, func(_ map[cluster.TP]int64, err error) { loaded <- err })
