@@ -24,6 +24,8 @@ var (
 	ErrOutOfRange = errors.New("offset out of range")
 	// ErrUnauthorized: the cluster refuses what was asked.
 	ErrUnauthorized = errors.New("not authorized")
+	// ErrUnreachable: nobody answers, or the connection broke; a broker that restarts is back in a moment.
+	ErrUnreachable = errors.New("the cluster cannot be reached")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("client closed")
 )

@@ -500,13 +500,18 @@ func (n *Node) startGlobals(ctx context.Context, reader cluster.Reader) (*restor
 			tps = append(tps, cluster.TP{Topic: g.Topic.Name, Partition: p})
 		}
 	}
-	starts, err := n.admin.Starts(ctx, tps...)
+	var starts, ends map[cluster.TP]int64
+	err := n.reach(ctx, func(ctx context.Context) (err error) {
+		if starts, err = n.admin.Starts(ctx, tps...); err != nil {
+			return fmt.Errorf("asking for the starts of global tables: %w", err)
+		}
+		if ends, err = n.admin.Ends(ctx, true, tps...); err != nil {
+			return fmt.Errorf("asking for the ends of global tables: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("asking for the starts of global tables: %w", err)
-	}
-	ends, err := n.admin.Ends(ctx, true, tps...)
-	if err != nil {
-		return nil, fmt.Errorf("asking for the ends of global tables: %w", err)
+		return nil, err
 	}
 	behind := map[cluster.TP]bool{}
 	for _, g := range n.cfg.Topology.Globals {

@@ -160,11 +160,10 @@ func (n *Node) Wait() { n.all.Wait() }
 
 // start brings everything up in order, runs until ctx ends and takes everything down in the opposite order.
 func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
-	if err := n.topics.prepare(ctx); err != nil {
-		return err
-	}
-	if err := n.deploy(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{n.topics.prepare, n.deploy} {
+		if err := n.reach(ctx, step); err != nil {
+			return err
+		}
 	}
 	producers, err := n.producers(ctx)
 	if err != nil {
@@ -266,6 +265,25 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 		n.log.Warn("leaving the group; others wait for the session to end", "error", err)
 	}
 	return nil
+}
+
+// patience is how long a start waits for a cluster that cannot be reached: as long as a broker takes to restart, and not
+// so long that a wrong address goes unnoticed.
+const patience = time.Minute
+
+// reach does a step of the start, and does it again while the cluster cannot be reached.
+func (n *Node) reach(ctx context.Context, step func(context.Context) error) error {
+	began := n.millis()
+	for attempt := 0; ; attempt++ {
+		err := step(ctx)
+		if ctx.Err() != nil || !errors.Is(err, cluster.ErrUnreachable) || n.millis()-began >= patience.Milliseconds() {
+			return err
+		}
+		if attempt%20 == 0 {
+			n.log.Warn("the start waits for the cluster", "error", err)
+		}
+		sleep(ctx, min(time.Duration(attempt+1)*20*time.Millisecond, time.Second))
+	}
 }
 
 // stopWorkers has workers commit and close. The error says that it had to be cut short.

@@ -3,6 +3,7 @@ package franz
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -42,8 +43,16 @@ func meaning(err error) error {
 		return cluster.ErrAborted
 	case errors.Is(err, kgo.ErrClientClosed):
 		return cluster.ErrClosed
+	case kgo.IsRetryableBrokerErr(err), refused(err):
+		return cluster.ErrUnreachable
 	}
 	return nil
+}
+
+// refused says whether a connection could not be made; kgo takes that for an error of its own kind.
+func refused(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "dial"
 }
 
 // wrap says where an error came from and what it means; nil stays nil.

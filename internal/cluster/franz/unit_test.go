@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -36,6 +39,8 @@ func TestErrorsSayWhatTheyMean(t *testing.T) {
 		{kerr.GroupAuthorizationFailed, cluster.ErrUnauthorized},
 		{kerr.SaslAuthenticationFailed, cluster.ErrUnauthorized},
 		{kgo.ErrClientClosed, cluster.ErrClosed},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, cluster.ErrUnreachable},
+		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, cluster.ErrUnreachable},
 	} {
 		err := wrap(fmt.Errorf("deep down: %w", c.from), "doing %s", "something")
 		if !errors.Is(err, c.want) || !errors.Is(err, c.from) || !bytes.HasPrefix([]byte(err.Error()), []byte("doing something: ")) {
