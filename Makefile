@@ -17,7 +17,7 @@ FUZZTIME ?= 10s
 # How often verify kills the application.
 KILLS ?= 20
 # How many recordings live runs.
-LIVE ?= 100
+LIVE ?= 60
 # How many rounds of work and strikes check-broker judges, how long each takes, and how many crashes of the log it adds.
 ROUNDS ?= 2
 ROUND ?= 60s
@@ -75,7 +75,7 @@ verify: ## flights killed KILLS=20 times, then every record checked; and the che
 conformance: ## topologies against recordings of Kafka Streams, record for record (MOLDAU_VECTORS=directory, else the sample kept here)
 	@scripts/conformance.sh
 
-live: ## LIVE=100 of those recordings on the real runtime and the bundled broker, with a restart in each; 0: all
+live: ## LIVE=60 of those recordings on the real runtime and the bundled broker: restarts, partitions, kills; 0: all
 	@MOLDAU_LIVE=$(LIVE) scripts/live.sh
 
 kafka-test: ## the tests against Apache Kafka, which comes from Maven; needs a JDK and mvn

@@ -38,12 +38,17 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// child runs the word count with what its environment says, until SIGTERM or SIGKILL.
+// child runs the word count, or another topology, with what its environment says, until SIGTERM or SIGKILL.
 func child() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	b := stream.NewBuilder()
-	slowly(b)
+	switch os.Getenv("MOLDAU_TEST_TOPOLOGY") {
+	case "visits":
+		visiting(b)
+	default:
+		slowly(b)
+	}
 	topo, err := b.Build()
 	if err != nil {
 		panic(err)

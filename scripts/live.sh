@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs MOLDAU_LIVE of the vectors of MOLDAU_VECTORS, else of the sample kept here, on the real runtime.
+# Runs MOLDAU_LIVE of the vectors of MOLDAU_VECTORS, else of the sample kept here, on the real runtime, 0: all; half as many with
+# four partitions, and half as many with results once per commit and processes that are killed.
 set -uo pipefail
 [ -z "${MOLDAU_VECTORS:-}" ] || export MOLDAU_VECTORS=$(cd "$MOLDAU_VECTORS" && pwd) || exit 1
-go test -count=1 -v -timeout 60m -run '^TestLive$' ./internal/conformance | awk '
+go test -count=1 -v -timeout 120m -run '^(TestLive|TestPartitions|TestLivePartitions|TestCrashes)$' ./internal/conformance | awk '
   /^ *=== / || /^ *--- (PASS|SKIP)/ || /^(PASS|ok|exit status)/ { next }
-  { sub(/^ *live_test\.go:[0-9]+: /, ""); print; failed = failed || /^(--- )?FAIL/ }
+  { sub(/^ *(live|partitions|crash)_test\.go:[0-9]+: /, ""); print; failed = failed || /^(--- )?FAIL/ }
   END { exit failed }'

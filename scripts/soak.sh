@@ -42,6 +42,9 @@ crashes=$(times 20000)
 part log 20 "$crashes crashes of the broker" env MOLDAU_CRASHES="$crashes" go test -count=1 -timeout "${minutes}m" -run 'TestCrash$' ./internal/broker/log
 part models 15 "commit, table, tier, $(times 5) times" go test -p 1 -count="$(times 5)" -timeout "${minutes}m" ./internal/commit ./internal/table ./internal/tier
 part conformance 20 "${MOLDAU_VECTORS:-the sample}" scripts/conformance.sh
+live=$(times 400)
+[ "$minutes" -lt 180 ] || live=0
+part live 30 "$live recordings (0: all)" env MOLDAU_LIVE="$live" scripts/live.sh
 targets=$(grep -rhoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | wc -l)
 each=$(((end - SECONDS) * 8 / 10 / targets)) # the rest goes into building
 [ "$each" -ge 1 ] && part fuzz 100 "$targets targets, $each s each" scripts/fuzz.sh "${each}s"

@@ -140,6 +140,6 @@ func aggregator[K, V, A any](env flow.Env, n *topology.Node, keep *keeper[K, A],
 		if !live || at < c.Time {
 			at = c.Time
 		}
-		keep.set(c, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at, keep.exact && live)
+		keep.set(c, k, add.first(change[A]{Old: old, New: next, WasLive: live, Live: ok}, first), at, keep.exact)
 	}
 }

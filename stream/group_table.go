@@ -178,7 +178,7 @@ func aggregateRows[K, V, A any](g *KGroupedTable[K, V], kind string, h state.Tab
 					time = max(c.Time, at)
 				}
 			}
-			keep.set(c, k, change[A]{Old: old, New: a, WasLive: was, Live: live}, time, keep.exact && was)
+			keep.set(c, k, change[A]{Old: old, New: a, WasLive: was, Live: live}, time, keep.exact)
 		}, nil
 	})
 	return stored[K, A](g.b, n, s)

@@ -160,8 +160,11 @@ func (s *keeper[K, V]) set(c *flow.Ctx, k K, ch change[V], at int64, inexact boo
 		return
 	}
 	if inexact {
+		// Of a new row as well: the next time, the change is the one from this value.
 		err := s.kv.Changes(func(_ K, exact table.Change[V]) error {
-			ch.Old = exact.Old
+			if exact.WasLive {
+				ch.Old = exact.Old
+			}
 			return nil
 		})
 		if err != nil {

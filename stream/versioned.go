@@ -45,12 +45,13 @@ type history[K, V any] struct {
 	env   flow.Env
 	store *table.Versions[K, V]
 	was   V // the value of the key in hand, if an aggregator may write through what begin gave
+	live  bool
 }
 
 func (h *history[K, V]) begin(c *flow.Ctx, s *keeper[K, V], k K) (old V, at int64, live bool) {
 	old, at, live, err := h.store.Own(k)
 	if err == nil && s.exact {
-		h.was, _, _, err = h.store.Get(k)
+		h.was, _, h.live, err = h.store.Get(k)
 	}
 	if err != nil {
 		c.Break(s.node, err)
@@ -72,7 +73,7 @@ func (h *history[K, V]) set(c *flow.Ctx, s *keeper[K, V], k K, ch change[V], at 
 	case !p.Kept:
 		h.env.Dropped(s.node, expired)
 	case s.every:
-		if inexact {
+		if inexact && h.live {
 			ch.Old = h.was
 		}
 		ch.Stale = p.To != table.Latest

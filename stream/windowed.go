@@ -340,12 +340,11 @@ func (p *panes[K, V, A]) touch(c *flow.Ctx, k K, start int64) (table.Ref, bool) 
 // update folds a record into a touched window.
 func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int64) {
 	old, at, live := p.store.At(ref)
-	p.from(c, ref, k, v, start, old, at, live, p.exact && p.every && live)
+	p.from(c, ref, k, v, start, old, at, live)
 }
 
-// from gives a touched window what comes of an aggregate and a record. inexact: old is the window's own, and the aggregator may have
-// written through it.
-func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live, inexact bool) {
+// from gives a touched window what comes of an aggregate and a record.
+func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live bool) {
 	c.Node = p.node
 	next, keep, err := p.add.f(c, old, live, k, v)
 	if err != nil {
@@ -356,11 +355,11 @@ func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64,
 		at = c.Time
 	}
 	ch := p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.every && p.old)
-	p.set(c, ref, k, start, ch, at, inexact)
+	p.set(c, ref, k, start, ch, at)
 }
 
 // set gives a touched window its value, or takes it away, and gives the update on if that is to be at once.
-func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64, inexact bool) {
+func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64) {
 	if ch.Live {
 		p.store.Set(ref, ch.New, at, c.Headers)
 	} else {
@@ -372,9 +371,12 @@ func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch ch
 	if !p.every {
 		return
 	}
-	if inexact {
+	if p.exact {
+		// Of a new window as well: the next time, the change is the one from this value.
 		err := p.store.Changes(func(_ K, _ int64, exact table.Change[A]) error {
-			ch.Old = exact.Old
+			if exact.WasLive {
+				ch.Old = exact.Old
+			}
 			return nil
 		})
 		if err != nil {

@@ -11,6 +11,9 @@ func (in *interpreter) foreignKeyJoin(step Step) any {
 	f, by := joiner(step.text("fn")), foreignKey(step.text("foreignKey"))
 	left, right := get[ktable](in, step.in(0)), get[ktable](in, step.in(1))
 	handle := stream.NewForeignKey(step.text("name"), nullable, nullable, nullable, nullable)
+	if in.vector.perCommit {
+		handle = handle.AlwaysAnswer() // several updates of a row are on their way at once
+	}
 	key := func(k, v text) (text, bool) {
 		fk := by(k, v)
 		return fk, fk != nil

@@ -288,8 +288,8 @@ func (in *interpreter) keeps(id string) bool {
 	return false
 }
 
-// updates says on the handle when results go on.
-func (in *interpreter) each() bool { return in.vector.Spec.Config.CacheBytes == 0 }
+// each says whether results go on with every update, as Java's do without its record cache.
+func (in *interpreter) each() bool { return !in.vector.cached() && !in.vector.perCommit }
 
 func storeName(step Step) string {
 	if step.has("store") {
@@ -325,7 +325,7 @@ func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[t
 	if in.each() {
 		h = h.EveryUpdate()
 	}
-	if in.each() || in.step(step.in(0)).sub("window").text("type") == "sliding" {
+	if !in.vector.cached() || in.step(step.in(0)).sub("window").text("type") == "sliding" {
 		h = h.ExpireFirst() // else Java's record cache still has what the store below it has let go of
 	}
 	if step.has("retentionMs") {

@@ -29,30 +29,8 @@ import (
 // Recordings that move the wall clock or are about failures are left out, and those that depend on the order in which one
 // task of Java's driver runs all sub-topologies.
 func TestLive(t *testing.T) {
-	dir, most := os.Getenv("MOLDAU_VECTORS"), 6
-	if dir == "" {
-		dir = "testdata"
-	}
-	if n := os.Getenv("MOLDAU_LIVE"); n != "" {
-		var err error
-		if most, err = strconv.Atoi(n); err != nil {
-			t.Fatalf("MOLDAU_LIVE: %v", err)
-		}
-	}
-	all, err := Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all = slices.DeleteFunc(all, func(v *Vector) bool { return !v.live() })
-	if most > 0 && len(all) > most {
-		some := make([]*Vector, most)
-		for i := range some {
-			some[i] = all[i*len(all)/most]
-		}
-		all = some
-	}
 	start, ran, differing := time.Now(), 0, 0
-	for i, v := range all {
+	for i, v := range liveVectors(t, 6, 100, (*Vector).live) {
 		t.Run(v.ID, func(t *testing.T) {
 			differences, err := v.runLive(t, i)
 			if err != nil {
@@ -68,6 +46,36 @@ func TestLive(t *testing.T) {
 	t.Logf("live: %d vectors, %d differences, %.0f seconds", ran, differing, time.Since(start).Seconds())
 }
 
+// liveVectors are those of MOLDAU_VECTORS, else of testdata, that a test takes, spread evenly: so many per cent of MOLDAU_LIVE, 0: all;
+// without it, or without a share, a few, 0: all.
+func liveVectors(t *testing.T, few, share int, takes func(*Vector) bool) []*Vector {
+	dir := os.Getenv("MOLDAU_VECTORS")
+	if dir == "" {
+		dir = "testdata"
+	}
+	most := few
+	if s := os.Getenv("MOLDAU_LIVE"); s != "" && share > 0 {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("MOLDAU_LIVE: %v", err)
+		}
+		most = (n*share + 99) / 100
+	}
+	all, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(v *Vector) bool { return !takes(v) })
+	if most <= 0 || len(all) <= most {
+		return all
+	}
+	some := make([]*Vector, most)
+	for i := range some {
+		some[i] = all[i*len(all)/most]
+	}
+	return some
+}
+
 // live is whether a vector can be run there. The tables of global topics follow on their own, so that no event waits for them;
 // and a record that is skipped leaves nothing behind, where Java keeps what it did before it failed.
 func (v *Vector) live() bool {
@@ -78,8 +86,7 @@ func (v *Vector) live() bool {
 
 // runLive runs a vector and returns how its outputs and changelogs differ; an error says that it cannot be built.
 func (v *Vector) runLive(t *testing.T, seed int) ([]string, error) {
-	l := &live{run: run{Vector: v, read: map[string]int{}}, t: t, dir: t.TempDir(), seen: map[string][]streamtest.Raw{}, next: map[string]int64{}}
-	l.run.topics = l
+	l := newLive(t, v, 1)
 	workers := []int{1, 3}
 	if err := l.start(workers[seed%2]); err != nil {
 		return nil, err
@@ -96,12 +103,6 @@ func (v *Vector) runLive(t *testing.T, seed int) ([]string, error) {
 		l.fetch(l.settle())
 		l.outputs(at)
 	}
-	// Grace buffers number their records, from the greatest number that they find when they start, and suppression notes offsets,
-	// which transactions have markers among.
-	l.Vector.Raw.Changelogs = maps.Clone(l.Vector.Raw.Changelogs)
-	maps.DeleteFunc(l.Vector.Raw.Changelogs, func(name string, _ []RawRecord) bool {
-		return strings.HasSuffix(name, "-Buffer-changelog") || strings.HasPrefix(name, "oracle-suppress")
-	})
 	l.changelogs()
 	return l.differences, nil
 }
@@ -109,54 +110,82 @@ func (v *Vector) runLive(t *testing.T, seed int) ([]string, error) {
 // live is a vector on the real runtime.
 type live struct {
 	run
-	t    *testing.T
-	dir  string
-	top  *topology.Topology
-	app  *moldau.App
-	cl   *kgo.Client
-	stop func()
-	seen map[string][]streamtest.Raw // what has been read of each topic
-	next map[string]int64            // where to go on
+	t          *testing.T
+	dir        string
+	top        *topology.Topology
+	partitions int32 // of the topics that are not the application's own
+	partition  func(key []byte, n int32) int32
+	cl         *kgo.Client
+	stop       func()
+	seen       map[string][]streamtest.Raw // what has been read of each topic
+	next       map[place]int64             // where to go on
+}
+
+type place struct {
+	topic     string
+	partition int32
+}
+
+func newLive(t *testing.T, v *Vector, partitions int32) *live {
+	l := &live{run: run{Vector: v, read: map[string]int{}}, t: t, dir: t.TempDir(), partitions: partitions,
+		seen: map[string][]streamtest.Raw{}, next: map[place]int64{}}
+	l.run.topics, l.partition = l, murmur2
+	// Grace buffers number their records, from the greatest number that they find when they start, and suppression notes offsets,
+	// which transactions have markers among.
+	logs := maps.Clone(v.Raw.Changelogs)
+	maps.DeleteFunc(logs, func(name string, _ []RawRecord) bool {
+		return strings.HasSuffix(name, "-Buffer-changelog") || strings.HasPrefix(name, "oracle-suppress")
+	})
+	one := *v
+	one.Raw.Changelogs, l.run.Vector = logs, &one
+	return l
+}
+
+// murmur2 is Kafka's default partitioner as the client has it, not as we do.
+func murmur2(key []byte, n int32) int32 {
+	if key == nil {
+		return 0
+	}
+	return int32(kgo.StickyKeyPartitioner(nil).ForTopic("").Partition(&kgo.Record{Key: key}, int(n)))
 }
 
 func (l *live) Topics() []string                  { return slices.Sorted(maps.Keys(l.seen)) }
 func (l *live) Raw(topic string) []streamtest.Raw { return l.seen[topic] }
 
-func (l *live) start(workers int) (err error) {
+// topologyOf builds a vector's topology.
+func topologyOf(v *Vector) (*topology.Topology, error) {
 	b := stream.NewBuilder()
-	if err := l.build(b); err != nil {
-		return err
+	if err := v.build(b); err != nil {
+		return nil, err
 	}
-	if l.top, err = b.Build(); err != nil {
+	return b.Build()
+}
+
+// config is that of an application that runs a vector.
+func config(dir string, workers int) moldau.Config {
+	return moldau.Config{
+		StateDir: dir, Workers: workers, CommitInterval: time.Millisecond,
+		MaxTaskIdle: -1,                                      // one event at a time: there is nothing to wait for
+		TopicConfig: map[string]string{"retention.ms": "-1"}, // recordings are of 1970
+		Logger:      slog.New(slog.DiscardHandler),
+	}
+}
+
+func (l *live) start(workers int) (err error) {
+	if l.top, err = topologyOf(l.Vector); err != nil {
 		return err
 	}
 	l.run.topology = l.top
-	l.app, err = moldau.New("oracle", l.top, moldau.Config{
-		StateDir: l.dir, Workers: workers, CommitInterval: time.Millisecond,
-		MaxTaskIdle: -1, // one event at a time: there is nothing to wait for
-		Broker:      moldau.BrokerConfig{Durability: moldau.SyncNever},
-		TopicConfig: map[string]string{"retention.ms": "-1"}, // recordings are of 1970
-		Logger:      slog.New(slog.DiscardHandler),
-	})
+	cfg := config(l.dir, workers)
+	cfg.Broker.Durability = moldau.SyncNever
+	app, err := moldau.New("oracle", l.top, cfg)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.cl, err = kgo.NewClient(append(l.app.Client(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-		kgo.FetchMaxWait(50*time.Millisecond), // a topic that is added waits for the fetch under way
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	l.connect(app.Client()...)
 	ctx, cancel := stdcontext.WithCancel(stdcontext.Background())
-	forever := "-1"
-	for _, name := range l.external() {
-		_, err := kadm.NewClient(l.cl).CreateTopic(ctx, 1, 1, map[string]*string{"retention.ms": &forever}, name)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			l.t.Fatal(err)
-		}
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- l.app.Run(ctx) }()
+	go func() { ended <- app.Run(ctx) }()
 	l.stop = func() {
 		l.cl.Close()
 		cancel()
@@ -165,11 +194,29 @@ func (l *live) start(workers int) (err error) {
 		}
 	}
 	select {
-	case <-l.app.Ready():
+	case <-app.Ready():
 	case err := <-ended:
 		l.t.Fatal(err)
 	}
 	return nil
+}
+
+// connect makes the client of the test, and the topics.
+func (l *live) connect(options ...kgo.Opt) {
+	cl, err := kgo.NewClient(append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.FetchMaxWait(50*time.Millisecond), // a topic that is added waits for the fetch under way
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.cl = cl
+	forever := "-1"
+	for _, name := range l.external() {
+		_, err := kadm.NewClient(l.cl).CreateTopic(l.t.Context(), l.partitions, 1, map[string]*string{"retention.ms": &forever}, name)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			l.t.Fatal(err)
+		}
+	}
 }
 
 // external are the topics that are not the application's own.
@@ -194,46 +241,60 @@ func (l *live) external() (names []string) {
 	return names
 }
 
-func (l *live) send(e Event) {
-	r := &kgo.Record{Topic: e.Topic, Timestamp: time.UnixMilli(e.TS)}
-	if e.Key != nil {
-		r.Key = []byte(*e.Key)
-	}
-	if e.Value != nil {
-		r.Value = []byte(*e.Value)
-	}
-	for _, h := range e.Headers {
-		one := kgo.RecordHeader{Key: *h[0]}
-		if h[1] != nil {
-			one.Value = []byte(*h[1])
+func (l *live) send(events ...Event) {
+	var records []*kgo.Record
+	for _, e := range events {
+		r := &kgo.Record{Topic: e.Topic, Timestamp: time.UnixMilli(e.TS)}
+		if e.Key != nil {
+			r.Key = []byte(*e.Key)
 		}
-		r.Headers = append(r.Headers, one)
+		if e.Value != nil {
+			r.Value = []byte(*e.Value)
+		}
+		for _, h := range e.Headers {
+			one := kgo.RecordHeader{Key: *h[0]}
+			if h[1] != nil {
+				one.Value = []byte(*h[1])
+			}
+			r.Headers = append(r.Headers, one)
+		}
+		r.Partition = l.partition(r.Key, l.partitions)
+		records = append(records, r)
+		l.read[e.Topic]++
 	}
-	if err := l.cl.ProduceSync(l.t.Context(), r).FirstErr(); err != nil {
+	if err := l.cl.ProduceSync(l.t.Context(), records...).FirstErr(); err != nil {
 		l.t.Fatal(err)
 	}
-	l.read[e.Topic]++
 }
 
 // settle waits until everything that the application reads has been processed and committed, with all that came of it.
 // Offsets, outputs and what goes to other tasks are committed at once: so it rests when the ends are the same after the wait.
 func (l *live) settle() kadm.ListedOffsets {
-	admin, deadline := kadm.NewClient(l.cl), time.Now().Add(20*time.Second)
+	admin, deadline := kadm.NewClient(l.cl), time.Now().Add(time.Minute)
 	var before kadm.ListedOffsets
 	for {
 		ends, err := admin.ListCommittedOffsets(l.t.Context())
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		if before != nil && sameEnds(before, ends) {
-			return ends
+		open, err := admin.ListEndOffsets(l.t.Context()) // of transactions that have not ended as well
+		if err != nil {
+			l.t.Fatal(err)
 		}
-		for !l.caughtUp(admin, ends) {
-			if time.Now().After(deadline) {
-				l.t.Fatalf("it does not come to rest: %+v", l.app.Tasks())
+		if sameEnds(open, ends) {
+			if before != nil && sameEnds(before, ends) {
+				return ends
 			}
+			for !l.caughtUp(admin, ends) {
+				if time.Now().After(deadline) {
+					l.t.Fatal("it does not come to rest")
+				}
+			}
+			before = ends
 		}
-		before = ends
+		if time.Now().After(deadline) {
+			l.t.Fatal("it does not come to rest")
+		}
 	}
 }
 
@@ -255,9 +316,11 @@ func (l *live) caughtUp(admin *kadm.Client, ends kadm.ListedOffsets) bool {
 	for _, sub := range l.top.Subs {
 		for _, source := range sub.Sources {
 			name := source.Full("oracle")
-			end, _ := ends.Lookup(name, 0)
-			if at, _ := committed.Lookup(name, 0); end.Offset > 0 && at.At < end.Offset {
-				return false
+			for p := range ends[name] {
+				end, _ := ends.Lookup(name, p)
+				if at, _ := committed.Lookup(name, p); end.Offset > 0 && at.At < end.Offset {
+					return false
+				}
 			}
 		}
 	}
@@ -266,13 +329,14 @@ func (l *live) caughtUp(admin *kadm.Client, ends kadm.ListedOffsets) bool {
 
 // fetch reads what is new, up to those ends, of the topics that are compared.
 func (l *live) fetch(ends kadm.ListedOffsets) {
-	waiting := map[string]bool{}
+	waiting := map[place]bool{}
 	ends.Each(func(o kadm.ListedOffset) {
-		if strings.HasPrefix(o.Topic, "oracle-") && !strings.HasSuffix(o.Topic, "-changelog") || l.next[o.Topic] >= o.Offset {
+		at := place{o.Topic, o.Partition}
+		if strings.HasPrefix(o.Topic, "oracle-") && !l.wants(o.Topic) || l.next[at] >= o.Offset {
 			return
 		}
-		waiting[o.Topic] = true
-		l.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{o.Topic: {o.Partition: kgo.NewOffset().At(l.next[o.Topic])}})
+		waiting[at] = true
+		l.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{o.Topic: {o.Partition: kgo.NewOffset().At(l.next[at])}})
 	})
 	for len(waiting) > 0 {
 		fetches := l.cl.PollFetches(l.t.Context())
@@ -280,21 +344,27 @@ func (l *live) fetch(ends kadm.ListedOffsets) {
 			l.t.Fatal(err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			if r.Offset < l.next[r.Topic] {
+			at := place{r.Topic, r.Partition}
+			if r.Offset < l.next[at] {
 				return
 			}
-			l.next[r.Topic] = r.Offset + 1
+			l.next[at] = r.Offset + 1
 			if end, _ := ends.Lookup(r.Topic, r.Partition); r.Offset+1 >= end.Offset {
-				delete(waiting, r.Topic)
+				delete(waiting, at)
 			}
 			if r.Attrs.IsControl() {
 				return
 			}
-			one := streamtest.Raw{Key: r.Key, Value: r.Value, Time: r.Timestamp}
+			one := streamtest.Raw{Partition: r.Partition, Key: r.Key, Value: r.Value, Time: r.Timestamp}
 			for _, h := range r.Headers {
 				one.Headers = append(one.Headers, stream.Header(h))
 			}
 			l.seen[r.Topic] = append(l.seen[r.Topic], one)
 		})
 	}
+}
+
+// wants is whether a topic of the application is compared: with several partitions repartition topics are, with one changelogs.
+func (l *live) wants(topic string) bool {
+	return strings.HasSuffix(topic, "-changelog") == (l.partitions == 1) && !strings.HasSuffix(topic, "-topology")
 }

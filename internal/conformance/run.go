@@ -109,17 +109,21 @@ func (r *run) feed(e Event) {
 		r.d.Advance(time.Duration(*e.AdvanceWallClockMs) * time.Millisecond)
 		return
 	}
-	rec := record{Key: e.Key, Value: e.Value, Time: time.UnixMilli(e.TS)}
+	in := streamtest.In(r.d, stream.NewTopic[text, text](e.Topic, nullable, nullable))
+	in.SendRecord(eventRecord(e))
+	r.read[e.Topic]++ // it is no output
+}
+
+func eventRecord(e Event) record {
+	r := record{Key: e.Key, Value: e.Value, Time: time.UnixMilli(e.TS)}
 	for _, h := range e.Headers {
 		one := stream.Header{Key: *h[0]}
 		if h[1] != nil {
 			one.Value = []byte(*h[1])
 		}
-		rec.Headers = append(rec.Headers, one)
+		r.Headers = append(r.Headers, one)
 	}
-	in := streamtest.In(r.d, stream.NewTopic[text, text](e.Topic, nullable, nullable))
-	in.SendRecord(rec)
-	r.read[e.Topic]++ // it is no output
+	return r
 }
 
 // outputs compares what appeared because of an event, topic by topic.
@@ -229,7 +233,9 @@ func entry(kind string, e Entry) string {
 
 // dump reads a store, in the order of key bytes and times.
 func (r *run) dump(name, kind string) (lines []string, ok bool) {
-	for _, st := range r.d.Stores(name) {
+	for _, st := range r.d.Stores(name) { // of one task each
+		before := lines
+		lines = nil
 		var err error
 		stamp := func(at int64) string {
 			if strings.HasPrefix(kind, "TIMESTAMPED") {
@@ -274,6 +280,7 @@ func (r *run) dump(name, kind string) (lines []string, ok bool) {
 		if err != nil {
 			r.differ("store %s: %v", name, err)
 		}
+		lines = append(before, lines...)
 	}
 	return lines, true
 }

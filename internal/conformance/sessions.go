@@ -31,8 +31,11 @@ func (in *interpreter) sessionsBy(step Step, w window.SessionWindows) any {
 
 func sessions[V any](in *interpreter, step Step, v serde.Serde[V]) state.Session[text, V] {
 	h := state.NewSession(storeName(step), nullable, v)
+	if !in.vector.cached() {
+		h = h.ExpireFirst()
+	}
 	if in.each() {
-		h = h.ExpireFirst().EveryUpdate()
+		h = h.EveryUpdate()
 	}
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))

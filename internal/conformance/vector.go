@@ -29,7 +29,12 @@ type Vector struct {
 		Changelogs map[string][]RawRecord
 		Internal   []RawRecord
 	}
+
+	perCommit bool // results go on once per key and commit, although the recording's did with every update
 }
+
+// cached is whether Java had a record cache.
+func (v *Vector) cached() bool { return v.Spec.Config.CacheBytes > 0 }
 
 // Spec is a topology in words.
 type Spec struct {

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"encoding/binary"
 	"reflect"
 	"testing"
@@ -33,6 +34,49 @@ func FuzzWaiter(f *testing.F) {
 		}
 		if back, err := s.Decode(again); err != nil || !reflect.DeepEqual(back, r) {
 			t.Fatalf("%+v became %+v, %v", r, back, err)
+		}
+	})
+}
+
+// FuzzHeld: the same of what a suppression holds.
+func FuzzHeld(f *testing.F) {
+	for _, h := range []Held{{New: []byte("v")}, {Time: 1, Offset: 2, Topic: "t", Partition: 3, Headers: []flow.Header{{Key: "h", Value: []byte("1")}, {Key: "n"}},
+		Prior: []byte("o"), Old: []byte("o"), New: []byte{}, Order: 4}, {Prior: []byte{}, Old: []byte("p")}} {
+		b := h.Append(nil)
+		f.Add(b)
+		f.Add(b[:len(b)-1])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if HeldSize([]byte("key"), b) < 3 {
+			t.Fatalf("the size of %x", b)
+		}
+		h, err := ParseHeld(b)
+		if err != nil {
+			return
+		}
+		if back, err := ParseHeld(h.Append(nil)); err != nil || !reflect.DeepEqual(back, h) {
+			t.Fatalf("%+v became %+v, %v", h, back, err)
+		}
+	})
+}
+
+// FuzzJoinKeys: the same of the keys of what waits for a join with a table, and for one with a stream.
+func FuzzJoinKeys(f *testing.F) {
+	for _, b := range [][]byte{append(make([]byte, 9), "key\x00\x00\x00\x01"...), append(make([]byte, 8), "\x01key"...), make([]byte, 12), make([]byte, 8)} {
+		f.Add(b)
+	}
+	table, joined := waitKeySerde[[]byte]{serde.Bytes}, waitingSerde[[]byte]{serde.Bytes}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, err := table.Decode(b); err == nil {
+			if again, err := table.Encode(nil, k); err != nil || !bytes.Equal(again, b) {
+				t.Fatalf("%x became %x, %v", b, again, err)
+			}
+		}
+		if w, err := joined.Decode(b); err == nil {
+			again, err := joined.Encode(nil, w)
+			if back, err2 := joined.Decode(again); err != nil || err2 != nil || !reflect.DeepEqual(back, w) {
+				t.Fatalf("%+v became %+v, %v, %v", w, back, err, err2)
+			}
 		}
 	})
 }
