@@ -59,3 +59,24 @@ func TestEachUpdateKnowsTheOneBefore(t *testing.T) {
 		})
 	}
 }
+
+// Behind a suppression an update does not say what was given on before it, but what was before it where it comes from. A filter that
+// keeps its rows takes one away all the same.
+func TestStoredFilterBehindSuppression(t *testing.T) {
+	rows := state.NewKeyValue("rows", serde.String, serde.String).EveryUpdate()
+	small := state.NewKeyValue("small", serde.String, serde.String).EveryUpdate()
+	held := state.NewSuppressBuffer("held", serde.String, serde.String)
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Table(text, rows).Suppress(held, stream.UntilTime(10*time.Millisecond)).
+			Filter(func(_, v string) bool { return v < "5" }).Stored(small).ToStream().To(out)
+	})
+	in := streamtest.In(d, text)
+	in.Send("k", "1", at(0))
+	in.Send("clock", "9", at(20))
+	in.Send("k", "7", at(30))
+	in.Send("k", "7", at(35))
+	in.Send("clock", "9", at(60))
+	if got, want := show(streamtest.Out(d, out).All()), "k=1@0, k=~@35"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

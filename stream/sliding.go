@@ -175,10 +175,10 @@ func (p *panes[K, V, A]) begin(c *flow.Ctx, closed int64, k K, v V, start int64,
 	switch {
 	case !ok || c.Err != nil:
 	case from != nil:
-		p.from(c, ref, k, v, start, from.v, c.Time, true)
+		p.from(c, ref, k, v, start, from.v, c.Time, true, false)
 	default:
 		var none A
-		p.from(c, ref, k, v, start, none, c.Time, false)
+		p.from(c, ref, k, v, start, none, c.Time, false, false)
 	}
 }
 
@@ -188,5 +188,5 @@ func (p *panes[K, V, A]) follow(c *flow.Ctx, k K, start int64, from *pane[A]) {
 	if !ok || c.Err != nil {
 		return
 	}
-	p.set(c, ref, k, start, change[A]{New: from.v, Live: true}, from.at)
+	p.set(c, ref, k, start, change[A]{New: from.v, Live: true}, from.at, false)
 }

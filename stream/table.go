@@ -40,7 +40,11 @@ type rows[K, V any] struct {
 	// that nothing has changed.
 	wantOld func() bool
 	// sparse: no updates from nothing to nothing; a table of filtered rows says nothing of rows it never had.
-	sparse  bool
+	sparse bool
+	// vague: change.Old need not be what was given on before, as behind a suppression. Then a store of a sparse table says
+	// loud, since it knows better itself what was before.
+	vague   bool
+	loud    *bool
 	closing *closing // of windowed tables: when their windows close
 	joined  bool     // its updates bring their old values along
 }
@@ -275,7 +279,7 @@ type rowFunc[K, V, V2 any] func(k K, v V, live bool) (v2 V2, ok bool, err error)
 func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V, V2]) rows[K, V2] {
 	old := false
 	sparse = sparse && t.past == nil // of a versioned table each update counts
-	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, closing: t.closing}
+	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, vague: t.vague, loud: new(bool), closing: t.closing}
 	d.wantOld = func() bool {
 		old = old || t.wantOld()
 		return old
@@ -283,7 +287,7 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 	if sparse {
 		d.wantOld()
 	}
-	n := step(t.b, kind, t.n, false, func(id int, down tfn[K, V2]) tfn[K, V] { return deriver(id, &old, sparse, f, down) })
+	n := step(t.b, kind, t.n, false, func(id int, down tfn[K, V2]) tfn[K, V] { return deriver(id, &old, sparse && !*d.loud, f, down) })
 	d.n = n
 	if t.view == nil {
 		return d
@@ -447,6 +451,9 @@ func (t *KTable[K, V]) TransformStored[V2 any](new func() ValueTransformer[K, V,
 func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 	n := &topology.Node{Kind: "stored", Parents: []*topology.Node{t.n}, At: where()}
 	sparse := t.sparse && t.wantOld()
+	if t.vague && t.loud != nil {
+		*t.loud = true
+	}
 	s := t.b.graph.Own(spec(h), n.At, n)
 	addTable(t.b, n, func(env flow.Env, down tfn[K, V], alone bool) (tfn[K, V], error) {
 		k := keeps(env, n, s, down, alone)

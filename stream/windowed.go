@@ -340,11 +340,12 @@ func (p *panes[K, V, A]) touch(c *flow.Ctx, k K, start int64) (table.Ref, bool) 
 // update folds a record into a touched window.
 func (p *panes[K, V, A]) update(c *flow.Ctx, ref table.Ref, k K, v V, start int64) {
 	old, at, live := p.store.At(ref)
-	p.from(c, ref, k, v, start, old, at, live)
+	p.from(c, ref, k, v, start, old, at, live, live)
 }
 
-// from gives a touched window what comes of an aggregate and a record.
-func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live bool) {
+// from gives a touched window what comes of an aggregate and a record. own: old is the window's own, and the aggregator may have
+// written through it.
+func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64, old A, at int64, live, own bool) {
 	c.Node = p.node
 	next, keep, err := p.add.f(c, old, live, k, v)
 	if err != nil {
@@ -355,11 +356,11 @@ func (p *panes[K, V, A]) from(c *flow.Ctx, ref table.Ref, k K, v V, start int64,
 		at = c.Time
 	}
 	ch := p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.every && p.old)
-	p.set(c, ref, k, start, ch, at)
+	p.set(c, ref, k, start, ch, at, own)
 }
 
 // set gives a touched window its value, or takes it away, and gives the update on if that is to be at once.
-func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64) {
+func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch change[A], at int64, own bool) {
 	if ch.Live {
 		p.store.Set(ref, ch.New, at, c.Headers)
 	} else {
@@ -374,7 +375,7 @@ func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch ch
 	if p.exact {
 		// Of a new window as well: the next time, the change is the one from this value.
 		err := p.store.Changes(func(_ K, _ int64, exact table.Change[A]) error {
-			if exact.WasLive {
+			if own {
 				ch.Old = exact.Old
 			}
 			return nil

@@ -165,7 +165,8 @@ func (r *run) outputs(at int) {
 }
 
 func both[V any](a, b map[string]V) map[string]V {
-	all := maps.Clone(a)
+	all := make(map[string]V, len(a)+len(b))
+	maps.Copy(all, a)
 	maps.Copy(all, b)
 	return all
 }
