@@ -21,7 +21,8 @@ type Async struct {
 
 // MapAsync replaces each value, null or not, by what f makes of its record; f may take its time, as when it asks a service or a
 // database. Many calls are made at once, beside the task, which goes on meanwhile. What comes out is what TryMapValues would
-// give: results leave in the order of the records, with their times and headers.
+// give: results leave in the order of the records, with their times and headers, so one that is slow holds up those behind it. Operators
+// that follow see the stream time of the record; timers in stream time do not wait for results.
 //
 // Calls for one key are made one after another; records without a key have no order among them. f is called by several goroutines
 // and must not change what it is given, nor may anybody else: an aggregator that works in place hands on copies. f must
