@@ -87,10 +87,10 @@ type Consumer struct {
 	dead       bool
 }
 
-// NewConsumer returns an empty group.
+// NewConsumer returns an empty group, in epoch 1.
 func NewConsumer(id string, l ConsumerLimits, now time.Time) *Consumer {
 	return &Consumer{
-		id: id, limits: l, members: map[string]*consumer{}, static: map[string]string{}, target: map[string]map[Part]struct{}{},
+		id: id, limits: l, epoch: 1, targetEpoch: 1, members: map[string]*consumer{}, static: map[string]string{}, target: map[string]map[Part]struct{}{},
 		owner: map[Part]string{}, version: -1, since: now, unsaved: true,
 	}
 }

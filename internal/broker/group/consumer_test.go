@@ -75,37 +75,37 @@ func TestConsumerGroupHandsOver(t *testing.T) {
 		}
 	}
 	a := must(join("a", "t"))
-	if a.Epoch != 1 || len(a.Assigned) != 4 || g.State() != "Stable" {
+	if a.Epoch != 2 || len(a.Assigned) != 4 || g.State() != "Stable" {
 		t.Fatalf("alone: %+v, %s", a, g.State())
 	}
 	all := a.Assigned
 	b := must(join("b", "t"))
-	if b.Epoch != 2 || len(b.Assigned) != 0 || !b.AssignedGiven || g.State() != "Reconciling" {
+	if b.Epoch != 3 || len(b.Assigned) != 0 || !b.AssignedGiven || g.State() != "Reconciling" {
 		t.Fatalf("the second member before the first has given up: %+v, %s", b, g.State())
 	}
-	a = must(beat("a", 1, all...))
-	if a.Epoch != 1 || len(a.Assigned) != 2 || !a.AssignedGiven {
+	a = must(beat("a", 2, all...))
+	if a.Epoch != 2 || len(a.Assigned) != 2 || !a.AssignedGiven {
 		t.Fatalf("told to give up: %+v", a)
 	}
-	if again := must(beat("a", 1, all...)); again.AssignedGiven || again.Epoch != 1 {
+	if again := must(beat("a", 2, all...)); again.AssignedGiven || again.Epoch != 2 {
 		t.Errorf("told again: %+v", again)
 	}
-	if b := must(beat("b", 2)); len(b.Assigned) != 0 {
+	if b := must(beat("b", 3)); len(b.Assigned) != 0 {
 		t.Errorf("gets what the first still has: %+v", b)
 	}
 	kept := a.Assigned
-	a = must(beat("a", 1, kept...))
-	if a.Epoch != 2 || a.AssignedGiven {
+	a = must(beat("a", 2, kept...))
+	if a.Epoch != 3 || a.AssignedGiven {
 		t.Errorf("given up: %+v", a)
 	}
 	// The answer was lost: the old epoch is good, with what is still the member's.
-	if a = must(beat("a", 1, kept...)); a.Epoch != 2 {
+	if a = must(beat("a", 2, kept...)); a.Epoch != 3 {
 		t.Errorf("after a lost answer: %+v", a)
 	}
-	refused(beat("a", 1, all...), kerr.FencedMemberEpoch)
-	refused(beat("a", 3), kerr.FencedMemberEpoch)
-	refused(beat("c", 1), kerr.UnknownMemberID)
-	b = must(beat("b", 2))
+	refused(beat("a", 2, all...), kerr.FencedMemberEpoch)
+	refused(beat("a", 4), kerr.FencedMemberEpoch)
+	refused(beat("c", 2), kerr.UnknownMemberID)
+	b = must(beat("b", 3))
 	if len(b.Assigned) != 2 || g.State() != "Stable" {
 		t.Fatalf("handed over: %+v, %s", b, g.State())
 	}
@@ -116,14 +116,14 @@ func TestConsumerGroupHandsOver(t *testing.T) {
 	}
 
 	// Commits count for what the member has had since that epoch.
-	ok, err := g.ValidateCommit(Commit{MemberID: "a", Generation: 1}, 9)
+	ok, err := g.ValidateCommit(Commit{MemberID: "a", Generation: 2}, 9)
 	if err != nil || ok(kept[0]) != nil || ok(b.Assigned[0]) != kerr.StaleMemberEpoch {
 		t.Errorf("a commit of an epoch that is over: %v", err)
 	}
-	if _, err := g.ValidateCommit(Commit{MemberID: "a", Generation: 2}, 8); err != kerr.UnsupportedVersion {
+	if _, err := g.ValidateCommit(Commit{MemberID: "a", Generation: 3}, 8); err != kerr.UnsupportedVersion {
 		t.Errorf("a commit of an old version: %v", err)
 	}
-	if _, err := g.ValidateCommit(Commit{MemberID: "a", Generation: 3}, 9); err != kerr.StaleMemberEpoch {
+	if _, err := g.ValidateCommit(Commit{MemberID: "a", Generation: 4}, 9); err != kerr.StaleMemberEpoch {
 		t.Errorf("a commit of an epoch to come: %v", err)
 	}
 
@@ -131,9 +131,9 @@ func TestConsumerGroupHandsOver(t *testing.T) {
 	must(join("c", "t"))
 	slow, other := "a", "b"
 	slowParts, otherParts := kept, b.Assigned
-	if res := must(beat("a", 2, kept...)); !res.AssignedGiven {
+	if res := must(beat("a", 3, kept...)); !res.AssignedGiven {
 		slow, other, slowParts, otherParts = other, slow, otherParts, slowParts
-		if res := must(beat(slow, 2, slowParts...)); !res.AssignedGiven {
+		if res := must(beat(slow, 3, slowParts...)); !res.AssignedGiven {
 			t.Fatal("nobody gives up anything for the third member")
 		}
 	}
@@ -142,15 +142,15 @@ func TestConsumerGroupHandsOver(t *testing.T) {
 		g.Tick(now)
 		must(beat(other, g.members[other].epoch, otherParts...))
 		if g.members[slow] != nil {
-			must(beat(slow, 2, slowParts...))
+			must(beat(slow, 3, slowParts...))
 		}
 	}
-	refused(beat(slow, 2, slowParts...), kerr.UnknownMemberID)
+	refused(beat(slow, 3, slowParts...), kerr.UnknownMemberID)
 
 	if _, err := g.Heartbeat(now, HeartbeatRequest{MemberID: other, Epoch: leaveEpoch}, topics); err != nil {
 		t.Error(err)
 	}
-	refused(beat(other, 2), kerr.UnknownMemberID)
+	refused(beat(other, 3), kerr.UnknownMemberID)
 }
 
 func TestConsumerGroupStatic(t *testing.T) {

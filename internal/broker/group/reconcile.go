@@ -24,19 +24,19 @@ func (g *Consumer) reconcile(now time.Time, m *consumer, r HeartbeatRequest, top
 		if m.epoch == g.targetEpoch {
 			return
 		}
-		g.advance(now, m, m.epoch, owns, topics)
+		g.advance(now, m, owns, topics)
 	case unrevoked:
 		if len(m.revoking) > 0 && owns(m.revoking) {
 			return
 		}
-		g.advance(now, m, min(m.epoch+1, g.targetEpoch), owns, topics)
+		g.advance(now, m, owns, topics)
 	case unreleased:
-		g.advance(now, m, m.epoch, owns, topics)
+		g.advance(now, m, owns, topics)
 	}
 }
 
-// advance gives a member its next assignment. epoch is the member's if it has to give up partitions first.
-func (g *Consumer) advance(now time.Time, m *consumer, epoch int32, owns func(map[Part]struct{}) bool, topics Topics) {
+// advance gives a member its next assignment. While it has to give up partitions its epoch stays.
+func (g *Consumer) advance(now time.Time, m *consumer, owns func(map[Part]struct{}) bool, topics Topics) {
 	subscribed := m.topics(topics)
 	keep, give, get := map[Part]int32{}, map[Part]struct{}{}, map[Part]struct{}{}
 	wanted := func(p Part) bool {
@@ -65,7 +65,6 @@ func (g *Consumer) advance(now time.Time, m *consumer, epoch int32, owns func(ma
 	before := *m
 	switch {
 	case len(give) > 0 && owns(give):
-		m.setEpoch(epoch)
 		m.state = unrevoked
 		g.have(m, keep, give)
 	default:
