@@ -28,7 +28,7 @@ SOAK_MINUTES ?= 30
 RATE ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz soak bench bench-broker check-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop judges clean
+.PHONY: help demo test race lint fuzz soak bench bench-broker check-broker verify conformance live kafka-test kafka-fuzz kafka-verify interop judges takeover clean
 
 help: ## list the verbs
 	@printf 'usage: make VERB\n\n'
@@ -92,6 +92,8 @@ interop: ## clients in other languages against the bundled broker and against Ap
 
 judges: ## our applications, killed again and again, judged by Kafka Streams' own system tests; needs a JDK and mvn (JUDGES_FULL=1: at full length; ARGS='smoke/eos/moldau')
 	@scripts/judges/run.sh $(ARGS)
+takeover: ## Kafka Streams and ours take over applications from each other; needs a JDK and mvn (ARGS='windows joins')
+	@scripts/takeover/run.sh $(ARGS)
 
 clean: ## remove bin/
 	rm -rf $(BIN)

@@ -14,6 +14,7 @@ import (
 type JoinBuffer[K, V, V2 any] struct {
 	spec  *flow.StoreSpec
 	parts *JoinParts[K, V, V2]
+	names [3]string // of the stores: this, other, shared; "": made of the buffer's name
 }
 
 // JoinParts are the stores of a JoinBuffer, and its serdes. It is for the project's own packages.
@@ -27,7 +28,7 @@ type JoinParts[K, V, V2 any] struct {
 // NewJoinBuffer declares the stores of one join: of its keys, of the values of the stream that is joined, and of those of the stream
 // it is joined with.
 func NewJoinBuffer[K, V, V2 any](name string, k serde.Serde[K], v serde.Serde[V], v2 serde.Serde[V2]) JoinBuffer[K, V, V2] {
-	h := JoinBuffer[K, V, V2]{newSpec(flow.Join, name), &JoinParts[K, V, V2]{Keys: k, Left: v, Right: v2}}
+	h := JoinBuffer[K, V, V2]{spec: newSpec(flow.Join, name), parts: &JoinParts[K, V, V2]{Keys: k, Left: v, Right: v2}}
 	p := h.parts
 	written(&p.this, k, v)
 	written(&p.other, k, v2)
@@ -40,6 +41,14 @@ func NewJoinBuffer[K, V, V2 any](name string, k serde.Serde[K], v serde.Serde[V]
 
 // Spec is for the project's own packages.
 func (h JoinBuffer[K, V, V2]) Spec() *flow.StoreSpec { return h.spec }
+
+// Named gives the stores other names than those made of the buffer's: of the records of either side, and of those that have met none, ""
+// for an inner join. It is for taking over from a Kafka Streams application that has not named them, such as
+// KSTREAM-OUTERTHIS-0000000020-store.
+func (h JoinBuffer[K, V, V2]) Named(this, other, shared string) JoinBuffer[K, V, V2] {
+	h.names = [3]string{this, other, shared}
+	return h
+}
 
 // SingleStore has a join of a stream with itself keep one store of records instead of two that are the same
 // (topology.optimization, single.store.self.join). What comes out is the same, but that each record meets itself unless it came
@@ -74,22 +83,24 @@ func (h JoinBuffer[K, V, V2]) Stores(outerThis, outerOther bool) (this, other, s
 	if h.spec == nil {
 		return nil, nil, nil
 	}
-	part := func(root *flow.StoreSpec, kind flow.StoreKind, outer bool, suffix string) *flow.StoreSpec {
+	part := func(root *flow.StoreSpec, kind flow.StoreKind, name string, outer bool, suffix string) *flow.StoreSpec {
 		s := *h.spec
-		s.Root, s.New, s.Kind, s.Name = root, root.New, kind, h.spec.Name+"-"
+		s.Root, s.New, s.Kind, s.Name = root, root.New, kind, name
 		s.Key, s.Value, s.Mistake = root.Key, root.Value, root.Mistake
-		if outer {
-			s.Name += "outer-"
+		if name == "" {
+			if s.Name = h.spec.Name + "-"; outer {
+				s.Name += "outer-"
+			}
+			s.Name += suffix
 		}
-		s.Name += suffix
 		return &s
 	}
-	this = part(&h.parts.this, flow.Join, outerThis, "this-join-store")
-	other = part(&h.parts.other, flow.Join, outerOther, "other-join-store")
+	this = part(&h.parts.this, flow.Join, h.names[0], outerThis, "this-join-store")
+	other = part(&h.parts.other, flow.Join, h.names[1], outerOther, "other-join-store")
 	if outerThis {
-		shared = part(&h.parts.shared, flow.Unmatched, true, "shared-join-store")
+		shared = part(&h.parts.shared, flow.Unmatched, h.names[2], true, "shared-join-store")
 	} else {
-		shared = part(&h.parts.shared, flow.Unmatched, false, "left-shared-join-store")
+		shared = part(&h.parts.shared, flow.Unmatched, h.names[2], false, "left-shared-join-store")
 	}
 	return this, other, shared
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/table"
@@ -14,17 +15,19 @@ import (
 // a topic of the answers, <app>-<name>-subscription-response-topic. All are written as Kafka Streams writes them. The handle is
 // read-only; its settings return copies.
 type ForeignKey[K, V, FK, FV any] struct {
-	root      *topicRoot
-	name      string
-	key       serde.Serde[K]
-	value     serde.Serde[V]
-	foreign   serde.Serde[FK]
-	found     serde.Serde[FV]
-	combined  combinedSerde[FK, K]
-	store     *flow.StoreSpec
-	by        func(k K, n int32) int32
-	foreignBy func(fk FK, n int32) int32
-	always    bool
+	root     *topicRoot
+	name     string
+	key      serde.Serde[K]
+	value    serde.Serde[V]
+	foreign  serde.Serde[FK]
+	found    serde.Serde[FV]
+	combined combinedSerde[FK, K]
+	store    *flow.StoreSpec
+	// Names of the topics without what they end with.
+	registration, response string
+	by                     func(k K, n int32) int32
+	foreignBy              func(fk FK, n int32) int32
+	always                 bool
 }
 
 // NewForeignKey declares what a foreign-key join keeps: of a table of [K, V] with one of [FK, FV]. Equal values of the left table must
@@ -33,13 +36,26 @@ type ForeignKey[K, V, FK, FV any] struct {
 //
 //go:noinline
 func NewForeignKey[K, V, FK, FV any](name string, key serde.Serde[K], value serde.Serde[V], foreign serde.Serde[FK], found serde.Serde[FV]) ForeignKey[K, V, FK, FV] {
-	f := ForeignKey[K, V, FK, FV]{root: &topicRoot{where()}, name: name, key: key, value: value,
-		foreign: foreign, found: found, combined: combinedSerde[FK, K]{foreign, key}}
+	f := ForeignKey[K, V, FK, FV]{root: &topicRoot{where()}, key: key, value: value,
+		foreign: foreign, found: found, combined: combinedSerde[FK, K]{foreign, key},
+		registration: name + "-subscription-registration", response: name + "-subscription-response"}
 	f.store = &flow.StoreSpec{Name: name + "-subscription-store", Kind: flow.KeyValue, Ordered: true, At: f.root.at}
 	f.store.Root = f.store
 	f.store.New = func(env flow.StoreEnv) (flow.Store, error) {
 		return table.NewKV(env, f.combined, subscriptionSerde[K]{key})
 	}
+	return f
+}
+
+// Named gives the topics and the store other names than those made of the handle's: of the subscriptions, of the answers, and of the
+// store. It is for taking over from a Kafka Streams application that has not named them; what is said are the names of its
+// description, such as KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION-0000000029-topic: the application's name comes before them, and topics end
+// with -topic whether that is said or not.
+func (f ForeignKey[K, V, FK, FV]) Named(registration, response, store string) ForeignKey[K, V, FK, FV] {
+	f.registration, f.response = strings.TrimSuffix(registration, "-topic"), strings.TrimSuffix(response, "-topic")
+	spec := *f.store
+	spec.Name = store
+	f.store = &spec
 	return f
 }
 
@@ -65,8 +81,8 @@ func (f ForeignKey[K, V, FK, FV]) AlwaysAnswer() ForeignKey[K, V, FK, FV] {
 	return f
 }
 
-func (f ForeignKey[K, V, FK, FV]) topic(way string) topology.Topic {
-	return topology.Topic{Root: f.root, Name: f.name + "-subscription-" + way, Kind: topology.Repartition, Suffix: "topic", At: f.root.at}
+func (f ForeignKey[K, V, FK, FV]) topic(name string) topology.Topic {
+	return topology.Topic{Root: f.root, Name: name, Kind: topology.Repartition, Suffix: "topic", At: f.root.at}
 }
 
 // JoinForeign joins rows with those of another table whose keys are in them: fk finds the foreign key in a row; without one
@@ -114,8 +130,8 @@ func joinForeign[K, V, FK, FV, R any](t rows[K, V], o rows[FK, FV], by ForeignKe
 	o.mustView(at)
 	t.wantOld()
 	o.wantOld() // so that it says nothing of rows it never had
-	registration := b.topic(at, "foreign key", by.root, func() topology.Topic { return by.topic("registration") }, by.key, by.value, by.foreign, by.found)
-	responses := b.graph.Topic(by.topic("response"))
+	registration := b.topic(at, "foreign key", by.root, func() topology.Topic { return by.topic(by.registration) }, by.key, by.value, by.foreign, by.found)
+	responses := b.graph.Topic(by.topic(by.response))
 
 	send := &topology.Node{Kind: j.kind, Parents: []*topology.Node{t.n}, Sinks: []*topology.Topic{registration}, At: at}
 	add(b, send, subscribing(send, registration, by, fk, j.left || by.always))

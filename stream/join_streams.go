@@ -171,6 +171,7 @@ type streamSide[K, A, B, R any] struct {
 	unmatched *table.Unmatched[K]
 	time      *int64 // the greatest time of both sides; -1: none
 	oldest    *int64 // none that waits is older, but for what emit says; -1: none waits
+	looked    bool   // oldest is known to be right
 	ownSerde  serde.Serde[A]
 	serde     serde.Serde[B]
 
@@ -231,8 +232,14 @@ func (p *streamSide[K, A, B, R]) process(c *flow.Ctx, k K, v A) {
 }
 
 func (p *streamSide[K, A, B, R]) join(c *flow.Ctx, k K, v A) {
-	if p.unmatched != nil && c.Time == *p.time {
-		if p.emit(c); c.Err != nil {
+	if p.unmatched != nil {
+		if !p.looked {
+			p.look(c)
+		}
+		if c.Time == *p.time && c.Err == nil {
+			p.emit(c)
+		}
+		if c.Err != nil {
 			return
 		}
 	}
@@ -254,6 +261,21 @@ func (p *streamSide[K, A, B, R]) join(c *flow.Ctx, k K, v A) {
 		if err := p.unmatched.Add(k, c.Time, p.left, p.encode); err != nil {
 			c.Break(p.node, err)
 		}
+	}
+}
+
+// look finds out what is the oldest that waits where nobody has told: Kafka Streams, whose state this may be, does not keep it.
+func (p *streamSide[K, A, B, R]) look(c *flow.Ctx) {
+	p.looked = true
+	if *p.oldest >= 0 {
+		return
+	}
+	err := p.unmatched.Each(func(_ K, at int64, _ bool, _ []byte) bool {
+		*p.oldest = at
+		return false
+	})
+	if err != nil {
+		c.Break(p.node, err)
 	}
 }
 

@@ -60,15 +60,7 @@ func appendNullable(b, v []byte) []byte {
 // ParseHeld reads what Append wrote; values and headers are parts of b.
 func ParseHeld(b []byte) (h Held, err error) {
 	r := heldReader{b: b}
-	h.Time, h.Offset = r.long(), r.long()
-	h.Topic, h.Partition = string(r.bytes()), int32(r.int())
-	n := r.int()
-	if n > len(r.b)/8 { // each takes as much at least
-		return h, ErrDamaged
-	}
-	for range n {
-		h.Headers = append(h.Headers, flow.Header{Key: string(r.bytes()), Value: r.nullable(nil)})
-	}
+	r.context(&h)
 	h.Prior = r.nullable(nil)
 	h.Old = r.nullable(h.Prior)
 	h.New = r.nullable(nil)
@@ -92,6 +84,20 @@ func (r *heldReader) take(n int) []byte {
 	v := r.b[:n:n]
 	r.b = r.b[n:]
 	return v
+}
+
+// context reads where a record came from.
+func (r *heldReader) context(h *Held) {
+	h.Time, h.Offset = r.long(), r.long()
+	h.Topic, h.Partition = string(r.bytes()), int32(r.int())
+	n := r.int()
+	if n > len(r.b)/8 { // each takes as much at least
+		r.short = true
+		return
+	}
+	for range n {
+		h.Headers = append(h.Headers, flow.Header{Key: string(r.bytes()), Value: r.nullable(nil)})
+	}
 }
 
 func (r *heldReader) int() int      { return int(int32(binary.BigEndian.Uint32(r.take(4)))) }

@@ -3,6 +3,8 @@ package table
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
+	"slices"
 
 	"github.com/google/btree"
 
@@ -16,6 +18,7 @@ import (
 // Keys and times are in memory, all of them; values go down to the tier as any store's do.
 type Holding struct {
 	kv[[]byte, []byte]
+	env   flow.StoreEnv
 	order *btree.BTreeG[place] // nil: to be made again from the entries
 	bytes int64
 	limit int64 // of bytes that are to stay in memory; 0: none
@@ -39,7 +42,7 @@ func NewHolding(env flow.StoreEnv, size func(key, value []byte) int64) (*Holding
 	if err != nil {
 		return nil, err
 	}
-	return &Holding{kv: kv.kv, size: size}, nil
+	return &Holding{kv: kv.kv, env: env, size: size}, nil
 }
 
 // Limit is how many bytes are to stay in memory; what is above goes down to the tier after each commit.
@@ -135,10 +138,29 @@ func (h *Holding) Undo(epoch uint32) error {
 	return h.kv.Undo(epoch)
 }
 
-// Restore: see flow.Store.
+// Restore: see flow.Store. What older versions of Kafka Streams have written becomes what this one writes.
 func (h *Holding) Restore(records []flow.In, next int64) error {
 	h.order = nil
-	return h.kv.Restore(records, next)
+	if !slices.ContainsFunc(records, func(r flow.In) bool { return heldFormat(&r) != heldLatest }) {
+		return h.kv.Restore(records, next)
+	}
+	for i, r := range records { // one by one: a record of an older format may say less than the one that it replaces
+		was, _, _, err := h.Get(r.Key)
+		if err == nil {
+			r.Value, err = upgradeHeld(&r, h.env, was)
+		}
+		if err != nil {
+			return fmt.Errorf("store %q: restoring offset %d, key %q: %w", h.env.Spec.Name, r.Offset, r.Key, err)
+		}
+		at := next
+		if next >= 0 && i+1 < len(records) {
+			at = records[i+1].Offset
+		}
+		if err := h.kv.Restore([]flow.In{r}, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Done: see flow.Store.

@@ -121,7 +121,10 @@ func (t *Task) offsets() map[string]Position {
 	}
 	offsets := map[string]Position{}
 	put := func(q *queue) {
+		name := offsetName + q.topic
+		numbers[name] = q.next
 		offsets[q.topic] = Position{q.next, Metadata{q.partitionTime, numbers}.String()}
+		delete(numbers, name)
 		q.committed = q.next
 	}
 	for _, q := range t.queues {

@@ -21,6 +21,10 @@ type Metadata struct {
 // that moved no offset.
 const sequenceName = "@sequence"
 
+// offsetName, followed by the topic, is the offset that the metadata were committed with. Kafka Streams commits names that it does not
+// know as it has found them: at another offset the numbers are those of before it took over.
+const offsetName = "@offset:"
+
 // Sequence is the number of the epoch in offset metadata; -1: not written by us.
 func (m Metadata) Sequence() int64 {
 	if v, ok := m.Numbers[sequenceName]; ok {

@@ -7,7 +7,9 @@ package task
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
@@ -149,7 +151,7 @@ func New(config Config) (*Task, error) {
 
 // recall reads what was committed along with the offsets: the numbers of the partition that was committed last.
 func (t *Task) recall() (map[string]int64, error) {
-	kept := map[string]int64{}
+	kept, foreign := map[string]int64{}, false
 	for _, s := range t.config.Sub.Sources {
 		name := s.Full(t.config.App)
 		m, err := ReadMetadata(t.config.Committed[name])
@@ -158,19 +160,34 @@ func (t *Task) recall() (map[string]int64, error) {
 		}
 		sequence, ours := m.Numbers[sequenceName]
 		if !ours {
-			// Written by Kafka Streams: every partition has every number, the greatest is the last.
-			for k, v := range m.Numbers { //lint:ordered it keeps the greatest of each name
-				if have, ok := kept[k]; t.sequence < 0 && (!ok || have < v) {
-					kept[k] = v
-				}
+			if t.sequence < 0 { // written by Kafka Streams: every partition has every number
+				greatest(kept, m.Numbers)
 			}
 			continue
 		}
+		if at, ok := m.Numbers[offsetName+name]; ok && at != t.config.Start[name] {
+			foreign = true
+		}
 		if sequence > t.sequence {
 			t.sequence, kept = sequence, m.Numbers
+		} else if sequence == t.sequence {
+			greatest(kept, m.Numbers)
 		}
 	}
+	if foreign {
+		// Kafka Streams has gone on from where we were: it hands our numbers on as they were, and they have become old.
+		maps.DeleteFunc(kept, func(name string, _ int64) bool { return strings.Contains(name, "@") })
+	}
 	return kept, nil
+}
+
+// greatest adds numbers, of which the greatest of each name is the last.
+func greatest(kept, more map[string]int64) {
+	for k, v := range more { //lint:ordered it keeps the greatest of each name
+		if have, ok := kept[k]; !ok || have < v {
+			kept[k] = v
+		}
+	}
 }
 
 func (t *Task) addQueues() error {

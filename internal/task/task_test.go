@@ -257,6 +257,32 @@ func TestNumbersOutliveARestart(t *testing.T) {
 	}
 }
 
+// TestNumbersOfSomebodyElse: Kafka Streams has gone on with one partition. It has committed our numbers along with its own.
+func TestNumbersOfSomebodyElse(t *testing.T) {
+	f := &fake{t: t}
+	k := f.start(nil, "a", "b")
+	k.Add("a", recs(0, "1@50"), 1, nil)
+	k.Add("b", recs(0, "1@60"), 1, nil)
+	k.Caught("a", 1)
+	k.Step(0, 2)
+	e := must(k.Seal(0))
+	moved := must(task.ReadMetadata(e.Offsets["a"].Metadata))
+	moved.PartitionTime, moved.Numbers["windows"] = 70, 30
+	for at, want := range map[int64]int64{1: 60, 3: 55} { // 1: nobody has gone on
+		k = (&fake{t: t}).start(func(c *task.Config) {
+			c.Start = map[string]int64{"a": at, "b": 1}
+			c.Committed = map[string]string{"a": moved.String(), "b": e.Offsets["b"].Metadata}
+		}, "a", "b")
+		k.Add("b", recs(1, "2@55"), 2, nil)
+		k.Caught("a", at)
+		k.Step(0, 1)
+		m := must(task.ReadMetadata(must(k.Seal(0)).Offsets["b"].Metadata))
+		if m.Numbers["counts@time"] != want || m.Sequence() != e.Sequence+1 || k.StreamTime() != 70 {
+			t.Errorf("position %d: %v, stream time %d", at, m, k.StreamTime())
+		}
+	}
+}
+
 func TestPunctuationAloneCommitsAnOffset(t *testing.T) {
 	f := &fake{t: t, walls: 10}
 	k := f.start(func(c *task.Config) { c.Start = map[string]int64{"a": 42} }, "a")

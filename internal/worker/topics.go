@@ -174,6 +174,9 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 			}
 		}
 	}
+	if err := t.takesOver(ctx, plans, infos); err != nil {
+		return err
+	}
 	var specs []cluster.TopicSpec
 	for _, p := range plans {
 		if _, ok := infos[p.Name]; ok {

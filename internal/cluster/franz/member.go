@@ -32,6 +32,8 @@ type member struct {
 	held map[cluster.TP]bool // what kgo believes is ours
 	anew []cluster.TP        // lost and given back in the same rebalance
 
+	strange time.Time // since when the group refuses us because of other members; zero: it does not
+
 	mu       sync.Mutex
 	events   []queued
 	meta     cluster.GroupMetadata // as of the last callback
@@ -120,6 +122,7 @@ func check(cfg cluster.MemberConfig) error {
 
 // onAssigned ends a rebalance. What was lost before it and is ours again comes as if it were new.
 func (m *member) onAssigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
+	m.strange = time.Time{}
 	m.evicted(cl, nil)
 	tps := append(tpsOf(added), m.anew...)
 	m.anew = nil
@@ -197,6 +200,10 @@ func (m *member) push(cl *kgo.Client, e queued) bool {
 	return true
 }
 
+// patience is how long a group may be held by members that assign in another way. Processes of Kafka Streams leave no group when they
+// are closed, and their sessions last 45 s by default.
+const patience = time.Minute
+
 // manageHook hears when kgo cannot keep up its membership. It tries again by itself; what no trying helps is passed on.
 type manageHook member
 
@@ -206,6 +213,14 @@ func (h *manageHook) OnGroupManageError(err error) {
 	m.group.PollRecords(nil, 0) //lint:ignore SA1012 without a context kgo does not wait
 	if w := meaning(err); w != cluster.ErrFenced && w != cluster.ErrUnauthorized && !errors.Is(err, kerr.InconsistentGroupProtocol) &&
 		!errors.Is(err, kerr.InvalidSessionTimeout) {
+		return
+	}
+	if !errors.Is(err, kerr.InconsistentGroupProtocol) {
+		m.strange = time.Time{}
+	} else if m.strange.IsZero() {
+		m.strange = time.Now()
+	}
+	if !m.strange.IsZero() && time.Since(m.strange) < patience {
 		return
 	}
 	m.mu.Lock()
