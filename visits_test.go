@@ -164,6 +164,11 @@ func visitsKilled(t *testing.T, guarantee string) (wrong []string) {
 				missing--
 			})
 		}
+		if len(wrong) > 0 {
+			cmd.Process.Kill()
+			cmd.Wait()
+			return wrong
+		}
 		if life < lives-1 {
 			time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
 			cmd.Process.Kill()
@@ -175,7 +180,7 @@ func visitsKilled(t *testing.T, guarantee string) (wrong []string) {
 			t.Errorf("the application ended with %v", err)
 		}
 	}
-	if missing > 0 && len(wrong) == 0 {
+	if missing > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d records are missing", missing))
 	}
 	return wrong
