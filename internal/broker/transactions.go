@@ -34,6 +34,7 @@ type transaction struct {
 	mu     sync.Mutex
 	state  *txn.Transaction
 	last   *future // the last write of the state
+	open   bool    // the log knows, or is about to, that the transaction is open
 	alarm  *alarm  // the transaction's timeout
 	broken atomic.Bool
 }
@@ -55,7 +56,7 @@ func (c *transactions) restore(id string, value []byte) error {
 
 // enter adds an id.
 func (c *transactions) enter(t *txn.Transaction) *transaction {
-	e := &transaction{state: t}
+	e := &transaction{state: t, open: t.State() == txn.Ongoing}
 	e.alarm = newAlarm(func(now time.Time) { c.expire(e, now) })
 	c.entries[t.ID()] = e
 	return e
@@ -107,7 +108,7 @@ func (c *transactions) mend(e *transaction) {
 			continue
 		}
 		if t, err := txn.Unmarshal(id, value); err == nil {
-			e.state = t
+			e.state, e.open = t, t.State() == txn.Ongoing
 			c.b.alarms.set(e.alarm, t.Deadline())
 			return
 		}
@@ -130,8 +131,15 @@ func (e *transaction) put() log.Put {
 	return log.Put{Kind: kindTransact, Key: e.state.ID(), Value: e.state.Marshal()}
 }
 
-// submit writes what a step of the id asks for, and of the groups it touches.
+// submit writes what a step of the id asks for, and of the groups it touches. What opens a transaction is durable before it is
+// answered: a power loss may take what is written later, but not the knowledge that something may be gone, by which the
+// transaction is fenced.
 func (c *transactions) submit(e *transaction, w log.Write, wait log.Wait, touched ...*consumers) (*future, []log.Result) {
+	ongoing := e.state.State() == txn.Ongoing
+	if ongoing && !e.open {
+		wait = log.WaitSync
+	}
+	e.open = ongoing
 	f := newFuture()
 	results := c.b.log.Submit(w, wait, func(err error) {
 		if err != nil {

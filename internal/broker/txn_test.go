@@ -286,6 +286,50 @@ func TestOngoingTransactionIsFencedAfterPowerLoss(t *testing.T) {
 	}
 }
 
+// Nothing may be forgotten of a transaction that its producer has been told of: were it not known to be open after a power
+// loss, the producer could go on and commit the rest of it.
+func TestPowerLossKnowsWhatWasOpen(t *testing.T) {
+	for what, open := range map[string]func(r *raw, pid int64, epoch int16) int16{
+		"a record": func(r *raw, pid int64, epoch int16) int16 {
+			return r.produce(12, "id", "t", 0, batch{pid, epoch, 0, true, []string{"lost"}}).ErrorCode
+		},
+		"an offset": func(r *raw, pid int64, epoch int16) int16 {
+			commitTxnOffset(r, "id", "g", "t", pid, epoch, 5)
+			return 0
+		},
+		"a partition": func(r *raw, pid int64, epoch int16) int16 {
+			add := kmsg.NewPtrAddPartitionsToTxnRequest()
+			add.TransactionalID, add.ProducerID, add.ProducerEpoch = "id", pid, epoch
+			add.Topics = []kmsg.AddPartitionsToTxnRequestTopic{{Topic: "t", Partitions: []int32{0}}}
+			return ask[*kmsg.AddPartitionsToTxnResponse](r, 3, add).Topics[0].Partitions[0].ErrorCode
+		},
+		"a group": func(r *raw, pid int64, epoch int16) int16 {
+			add := kmsg.NewPtrAddOffsetsToTxnRequest()
+			add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = "id", pid, epoch, "g"
+			return ask[*kmsg.AddOffsetsToTxnResponse](r, 3, add).ErrorCode
+		},
+	} {
+		fs := vfs.NewCrashableMem()
+		b := start(t, onFS(fs))
+		r := dialRaw(t, b)
+		r.createTopic("t", 2)
+		pid, epoch := r.initProducer("id", time.Minute)
+		wantCode(t, "the first", r.produce(12, "id", "t", 0, batch{pid, epoch, 0, true, []string{"first"}}).ErrorCode, nil)
+		epoch = r.endTxn(5, "id", pid, epoch, true).ProducerEpoch
+		wantCode(t, what, open(r, pid, epoch), nil)
+
+		b = start(t, onFS(crash(fs, 0, 1)))
+		r = dialRaw(t, b)
+		wantCode(t, what+" and the power fails: the rest", r.produce(12, "id", "t", 1, batch{pid, epoch, 0, true, []string{"rest"}}).ErrorCode, kerr.InvalidProducerEpoch)
+		if end := r.endTxn(5, "id", pid, epoch, true); end.ErrorCode == 0 {
+			t.Errorf("%s and the power fails: the transaction is committed", what)
+		}
+		if got := append(read(t, b, "t", 0), read(t, b, "t", 1)...); !slices.Equal(got, []string{"first"}) {
+			t.Errorf("%s and the power fails: read committed: %q", what, got)
+		}
+	}
+}
+
 // The end of a transaction is one write: whenever the power fails, its records and offsets are all there or none.
 func TestCommitIsAtomic(t *testing.T) {
 	for seed := range uint64(20) {
