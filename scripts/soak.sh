@@ -40,6 +40,8 @@ share=$((rounds * 150 / minutes))
 part histories "$share" "$rounds rounds of the broker" env MOLDAU_ROUNDS="$rounds" MOLDAU_ROUND=60s go test -count=1 -v -timeout 24h -run 'TestHistories' ./internal/broker
 crashes=$(times 20000)
 part log 20 "$crashes crashes of the broker" env MOLDAU_CRASHES="$crashes" go test -count=1 -timeout "${minutes}m" -run 'TestCrash$' ./internal/broker/log
+[ "$minutes" -lt 20 ] || # less would not be all of it
+  part judges 25 "Java's, at full length" env JUDGES_FULL=1 scripts/judges/run.sh smoke/eos/moldau relational/eos/moldau
 part models 15 "commit, table, tier, $(times 5) times" go test -p 1 -count="$(times 5)" -timeout "${minutes}m" ./internal/commit ./internal/table ./internal/tier
 part conformance 20 "${MOLDAU_VECTORS:-the sample}" scripts/conformance.sh
 live=$(times 400)
