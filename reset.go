@@ -250,7 +250,7 @@ func (r *resetter) internal(name string, known topology.Description, all map[str
 	}
 	for _, s := range known.Subs {
 		for _, st := range s.Stores {
-			if st.Changelog == rest {
+			if st.Changelog == rest && !st.Source {
 				return true
 			}
 		}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"iter"
 	"time"
 
@@ -67,6 +68,19 @@ func (h KeyValue[K, V]) Unlogged() KeyValue[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.Unlogged = true })
 }
 
+// ReuseSourceTopic has the table that Builder.Table keeps here be restored from the topic that it is read from: there is no
+// changelog topic, and nothing is written (topology.optimization, reuse.ktable.source.topics). By default a table has a changelog
+// of its own, as in Kafka Streams.
+//
+// The topic must keep the last record of every key, so its cleanup.policy must be compact, or its retention without end; the application
+// refuses to start with another. A restore goes up to the committed position, through the serdes of topic and store: what the table
+// left out, such as records that could not be decoded, is left out again. Functions of Topic.Timestamps are called again, with the
+// greatest time since the restore began as the last one. Where reading began at the topic's end (FromLatest), a restore adds the
+// rows from before. Processors may read the store, and not write to it.
+func (h KeyValue[K, V]) ReuseSourceTopic() KeyValue[K, V] {
+	return h.with(func(s *flow.StoreSpec) { s.FromSource = true })
+}
+
 // Changelog adds topic settings for the changelog (withLoggingEnabled).
 func (h KeyValue[K, V]) Changelog(settings map[string]string) KeyValue[K, V] {
 	h.spec = changelog(h.spec, settings)
@@ -78,7 +92,7 @@ func (h KeyValue[K, V]) Open(o Opener) *KV[K, V] { return OpenKeyValue[K, V](o, 
 
 // OpenKeyValue is for the project's own packages: processors use the Open of their handle.
 func OpenKeyValue[K, V any](o Opener, spec *flow.StoreSpec) *KV[K, V] {
-	v := &KV[K, V]{view: view{opener: o}, null: nilness[V]()}
+	v := &KV[K, V]{view: view{opener: o}, null: nilness[V](), sourced: spec != nil && spec.FromSource}
 	s, err := o.OpenStore(spec)
 	if err != nil {
 		v.broken = true
@@ -92,9 +106,13 @@ func OpenKeyValue[K, V any](o Opener, spec *flow.StoreSpec) *KV[K, V] {
 // task.
 type KV[K, V any] struct {
 	view
-	kv   *table.KV[K, V]
-	null func(V) bool
+	kv      *table.KV[K, V]
+	null    func(V) bool
+	sourced bool // only its table writes to it
 }
+
+// errSourced is a write that a restore would not know of.
+var errSourced = errors.New("the store holds a source topic (ReuseSourceTopic), and only what is written to that topic changes it")
 
 // Get finds a value. One that holds pointers may be changed and given to Put; changing it without Put is a mistake.
 func (s *KV[K, V]) Get(k K) (v V, ok bool) {
@@ -127,6 +145,10 @@ func (s *KV[K, V]) Delete(k K) {
 func (s *KV[K, V]) put(k K, v V, null bool) {
 	c, node := s.step()
 	if c == nil {
+		return
+	}
+	if s.sourced {
+		fail(c, node, errSourced)
 		return
 	}
 	c.Wrote = true

@@ -16,12 +16,13 @@ import (
 type Versioned[K, V any] struct {
 	spec *flow.StoreSpec
 	keys serde.Serde[K]
+	vals serde.Serde[V]
 }
 
 // NewVersioned declares a store. Its history goes as far back from the greatest time put as history says, at least 0; that is
 // also how late a version may come. The latest version of a key is kept for ever.
 func NewVersioned[K, V any](name string, k serde.Serde[K], v serde.Serde[V], history time.Duration) Versioned[K, V] {
-	h := Versioned[K, V]{newSpec(flow.Versioned, name), k}
+	h := Versioned[K, V]{newSpec(flow.Versioned, name), k, v}
 	written(h.spec, k, v)
 	h.spec.Retention, h.spec.EveryUpdate = history.Milliseconds(), true
 	h.spec.New = func(env flow.StoreEnv) (flow.Store, error) { return table.NewVersions(env, k, v) }
@@ -33,6 +34,9 @@ func (h Versioned[K, V]) Spec() *flow.StoreSpec { return h.spec }
 
 // Keys is how keys are written.
 func (h Versioned[K, V]) Keys() serde.Serde[K] { return h.keys }
+
+// Values is how values are written.
+func (h Versioned[K, V]) Values() serde.Serde[V] { return h.vals }
 
 func (Versioned[K, V]) table(K, V) {}
 
@@ -46,6 +50,12 @@ func (h Versioned[K, V]) Unlogged() Versioned[K, V] {
 	return h.with(func(s *flow.StoreSpec) { s.Unlogged = true })
 }
 
+// ReuseSourceTopic is that of KeyValue, for a topic that keeps every record: compaction would keep the last version of a key that came,
+// and not the latest. So its cleanup.policy must be delete, and its retention without end.
+func (h Versioned[K, V]) ReuseSourceTopic() Versioned[K, V] {
+	return h.with(func(s *flow.StoreSpec) { s.FromSource = true })
+}
+
 // Changelog adds topic settings for the changelog (withLoggingEnabled).
 func (h Versioned[K, V]) Changelog(settings map[string]string) Versioned[K, V] {
 	h.spec = changelog(h.spec, settings)
@@ -54,7 +64,7 @@ func (h Versioned[K, V]) Changelog(settings map[string]string) Versioned[K, V] {
 
 // Open is called by a processor in Init, once per task.
 func (h Versioned[K, V]) Open(o Opener) *VersionedStore[K, V] {
-	v := &VersionedStore[K, V]{view: view{opener: o}, null: nilness[V]()}
+	v := &VersionedStore[K, V]{view: view{opener: o}, null: nilness[V](), sourced: h.spec != nil && h.spec.FromSource}
 	s, err := o.OpenStore(h.spec)
 	if err != nil {
 		v.broken = true
@@ -70,6 +80,7 @@ type VersionedStore[K, V any] struct {
 	view
 	versions *table.Versions[K, V]
 	null     func(V) bool
+	sourced  bool // only its table writes to it
 }
 
 // Get finds the latest version and the time from which it is valid.
@@ -114,6 +125,10 @@ func (s *VersionedStore[K, V]) Delete(k K, at time.Time) (v V, from time.Time, o
 func (s *VersionedStore[K, V]) put(k K, v V, from time.Time, null bool) (to time.Time, kept bool) {
 	c, node := s.step()
 	if c == nil {
+		return to, false
+	}
+	if s.sourced {
+		fail(c, node, errSourced)
 		return to, false
 	}
 	c.Wrote = true

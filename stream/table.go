@@ -196,7 +196,13 @@ func (s *keeper[K, V]) put(c *flow.Ctx, k K, v V, live bool) {
 
 // Table reads a topic as a table: the last record of a key is its value, a null one deletes it. Null keys are dropped.
 func (b *Builder) Table[K, V any](t Topic[K, V], h state.Table[K, V]) *KTable[K, V] {
-	return toTable(b, "table", b.source(t), h)
+	from := b.source(t)
+	table := toTable(b, "table", from, h)
+	if spec := spec(h); spec != nil && spec.FromSource {
+		s := table.stores[0]
+		s.Topic, s.Replay = from.Source, replay(t, h.(serdes[K, V]))
+	}
+	return table
 }
 
 // ToTable takes a stream's records as updates of a table: a null value deletes, null keys are dropped.

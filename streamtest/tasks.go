@@ -53,7 +53,7 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 	db := d.disk(id)
 	for _, s := range sub.Stores {
 		var changelog *memTopic
-		if s.Topic != nil {
+		if s.Topic != nil && s.Replay == nil {
 			changelog = d.topics[s.Topic.Full(d.config.app)]
 		}
 		st := d.open(s, changelog, partition, db)
@@ -62,6 +62,9 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 			if from := max(st.Position(), 0); from < int64(len(log)) {
 				d.must(st.Restore(log[from:], int64(len(log))))
 			}
+		}
+		if s.Replay != nil {
+			d.replay(s, st, partition)
 		}
 		r.stores[s.Spec.Name] = st
 	}
@@ -91,6 +94,24 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 	}
 	r.task = t
 	return r
+}
+
+// replay restores a store from its table's topic, up to the committed position.
+func (d *Driver) replay(s *topology.Store, st flow.Store, partition int32) {
+	d.tb.Helper()
+	topic := d.topics[s.Topic.Name]
+	if partition >= topic.topic.Partitions {
+		return
+	}
+	var kept []flow.In
+	replay, end := s.Replay(), topic.committed[partition].Next
+	for _, r := range topic.logs[partition][max(st.Position(), 0):end] {
+		_, ok, err := replay(nil, &r)
+		if d.must(err); ok {
+			kept = append(kept, r)
+		}
+	}
+	d.must(st.Restore(kept, end))
 }
 
 // disk is the local state of a task.

@@ -42,6 +42,7 @@ type StoreDescription struct {
 	Key       string `json:"key,omitempty"`
 	Value     string `json:"value,omitempty"`
 	Changelog string `json:"changelog,omitempty"`
+	Source    bool   `json:"source,omitempty"` // Changelog is the topic that the table in the store is read from
 	Retention int64  `json:"retentionMs,omitempty"`
 	TTL       int64  `json:"ttlMs,omitempty"`
 }
@@ -85,7 +86,7 @@ func (t *Topology) Describe() Description {
 			one := StoreDescription{Name: st.Spec.Name, Kind: string(st.Spec.Kind), Key: st.Spec.Key, Value: st.Spec.Value,
 				Retention: st.Spec.Retention, TTL: st.Spec.TTL}
 			if st.Topic != nil {
-				one.Changelog = st.Topic.Logical()
+				one.Changelog, one.Source = st.Topic.Logical(), st.Replay != nil
 			}
 			sub.Stores = append(sub.Stores, one)
 		}
@@ -211,8 +212,11 @@ func (s StoreDescription) details() string {
 	if s.TTL > 0 {
 		text += fmt.Sprintf(", lives %d ms", s.TTL)
 	}
-	if s.Changelog == "" {
+	switch {
+	case s.Changelog == "":
 		return text + ", no changelog"
+	case s.Source:
+		return text + ", restored from source topic " + s.Changelog
 	}
 	return text + ", changelog " + s.Changelog
 }

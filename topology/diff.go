@@ -65,9 +65,10 @@ func (c Changes) String() string {
 
 // Ways out, of which each unsafe change names one.
 const (
-	wayStore = "give the new store another name: it begins empty, and the old changelog stays; or begin anew: stop the application and run \"moldau app reset\""
-	wayTopic = "give the new topic another name, once the old version has worked off what is in it; or begin anew: stop the application and run \"moldau app reset\""
-	wayDrain = "let the old version run without new input until its lag is 0, stop it, and start the new one with Config.AcceptTopology; or begin anew: stop the application and run \"moldau app reset\""
+	wayStore  = "give the new store another name: it begins empty, and the old changelog stays; or begin anew: stop the application and run \"moldau app reset\""
+	waySource = "give the new store another name: it is restored from its topic"
+	wayTopic  = "give the new topic another name, once the old version has worked off what is in it; or begin anew: stop the application and run \"moldau app reset\""
+	wayDrain  = "let the old version run without new input until its lag is 0, stop it, and start the new one with Config.AcceptTopology; or begin anew: stop the application and run \"moldau app reset\""
 )
 
 // Diff says what becomes of stores and internal topics when a program with the topology next takes over from one with the topology
@@ -79,6 +80,8 @@ func Diff(last, next Description) Changes {
 		for _, st := range s.Stores {
 			if old, ok := was[st.Name]; ok {
 				d.store(old, is[st.Name])
+			} else if st.Source {
+				d.note(Added, "store", st.Name, "%s, up to the committed position", st.details())
 			} else {
 				d.note(Added, "store", st.Name, "%s; it begins empty: what was read before does not count", st.details())
 			}
@@ -89,9 +92,12 @@ func Diff(last, next Description) Changes {
 			if _, ok := is[st.Name]; ok {
 				continue
 			}
-			if st.Changelog == "" {
+			switch {
+			case st.Changelog == "":
 				d.note(Removed, "store", st.Name, "%s; what it holds is lost", st.details())
-			} else {
+			case st.Source:
+				d.note(Removed, "store", st.Name, "%s; the topic stays as it is", st.details())
+			default:
 				d.note(Removed, "store", st.Name, "%s; nobody reads its changelog any more, and nobody deletes it", st.details())
 			}
 		}
@@ -135,8 +141,18 @@ func (d *differ) store(was, is placed) {
 		d.unsafe(KindChanged, "store", name, wayStore, "it was a %s store and becomes a %s store, whose changelog is another one", was.Kind, is.Kind)
 		return
 	}
-	d.formats("store", name, wayStore, "its changelog", was.Key, is.Key, was.Value, is.Value)
+	where, way := "its changelog", wayStore
+	if is.Source {
+		where, way = "the state directory", waySource
+	}
+	d.formats("store", name, way, where, was.Key, is.Key, was.Value, is.Value)
 	switch {
+	case is.Source && was.Source && was.Changelog != is.Changelog:
+		d.note(LoggingChanged, "store", name, "it was made from topic %q and begins anew with topic %q", was.Changelog, is.Changelog)
+	case is.Source && !was.Source:
+		d.note(LoggingChanged, "store", name, "it is restored from source topic %q, up to the committed position; nobody reads its own changelog any more, and nobody deletes it", is.Changelog)
+	case was.Source && !is.Source && is.Changelog != "":
+		d.unsafe(LoggingChanged, "store", name, wayStore, "it was restored from source topic %q and gets a changelog of its own, which does not hold what the store has now", was.Changelog)
 	case was.Changelog != "" && is.Changelog == "":
 		d.note(LoggingChanged, "store", name, "it has no changelog any more: what it holds is lost when its task moves or starts again")
 	case was.Changelog == "" && is.Changelog != "":

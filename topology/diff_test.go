@@ -42,6 +42,9 @@ func TestDiff(t *testing.T) {
 		{"a store more", func(d *topology.Description) {
 			d.Subs[0].Stores = append(d.Subs[0].Stores, topology.StoreDescription{Name: "seen", Kind: "key-value", Key: "string", Value: "bytes"})
 		}, `+ store "seen": key-value, string to bytes, no changelog; it begins empty: what was read before does not count`},
+		{"a store more, restored from its topic", func(d *topology.Description) {
+			d.Subs[0].Stores = append(d.Subs[0].Stores, topology.StoreDescription{Name: "last", Kind: "key-value", Key: "string", Value: "json", Changelog: "in", Source: true})
+		}, `+ store "last": key-value, string to json, restored from source topic in, up to the committed position`},
 		{"a store less", func(d *topology.Description) { d.Subs[1].Stores = d.Subs[1].Stores[1:] },
 			`- store "counts": key-value, string to int64, changelog counts-changelog; nobody reads its changelog any more, and nobody deletes it`},
 		{"another serde", func(d *topology.Description) { counts(d).Value = "string" },
@@ -59,6 +62,12 @@ func TestDiff(t *testing.T) {
 			`~ store "counts": values live 10 ms, not 0 ms (0: for ever)`},
 		{"no changelog any more", func(d *topology.Description) { counts(d).Changelog = "" },
 			`~ store "counts": it has no changelog any more: what it holds is lost when its task moves or starts again`},
+		{"restored from its topic from now on", func(d *topology.Description) { counts(d).Changelog, counts(d).Source = "in", true },
+			`~ store "counts": it is restored from source topic "in", up to the committed position; nobody reads its own changelog any more, and nobody deletes it`},
+		{"restored from its topic, with another serde", func(d *topology.Description) {
+			counts(d).Changelog, counts(d).Source, counts(d).Value = "in", true, "string"
+		}, `! store "counts": its values were written as int64 and are now string: what is in the state directory cannot be read
+~ store "counts": it is restored from source topic "in", up to the committed position; nobody reads its own changelog any more, and nobody deletes it`},
 		{"another place", func(d *topology.Description) {
 			d.Subs[0].Stores, d.Subs[1].Stores = d.Subs[1].Stores[:1], d.Subs[1].Stores[1:]
 		}, `~ store "counts": it moves from sub-topology 1 to 0: local state is not found there, and is restored from the changelog`},
@@ -98,6 +107,17 @@ func TestDiff(t *testing.T) {
 	}
 	if _, err := app(nil).Format("svg"); err == nil {
 		t.Error("a format that is not there")
+	}
+	sourced := app(func(d *topology.Description) { counts(d).Changelog, counts(d).Source = "in", true })
+	if unsafe := topology.Diff(sourced, app(nil)).Unsafe(); len(unsafe) != 1 || !strings.Contains(unsafe[0].Note, "which does not hold what the store has now") {
+		t.Errorf("from the topic to a changelog of its own: %v", unsafe)
+	}
+	other := app(func(d *topology.Description) { counts(d).Changelog, counts(d).Source = "other", true })
+	if changes := topology.Diff(sourced, other).String(); changes != `~ store "counts": it was made from topic "in" and begins anew with topic "other"` {
+		t.Errorf("another topic: %s", changes)
+	}
+	if text := sourced.String(); !strings.Contains(text, "Store: counts (key-value, string to int64, restored from source topic in)") {
+		t.Errorf("described as\n%s", text)
 	}
 	if len(topology.Diff(app(func(d *topology.Description) { counts(d).Changelog = "" }), app(nil)).Unsafe()) != 1 {
 		t.Error("a changelog that does not hold the state yet")

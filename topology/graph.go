@@ -142,7 +142,7 @@ func (g *Graph) Store(spec *flow.StoreSpec, at string) *Store {
 		if root(have.Spec) == root(spec) {
 			h := have.Spec
 			if h.Kind != spec.Kind || h.TTL != spec.TTL || h.Ordered != spec.Ordered || h.EveryUpdate != spec.EveryUpdate ||
-				h.Unlogged != spec.Unlogged || h.ExpireFirst != spec.ExpireFirst || h.BySegment != spec.BySegment || !maps.Equal(h.Changelog, spec.Changelog) {
+				h.Unlogged != spec.Unlogged || h.FromSource != spec.FromSource || h.ExpireFirst != spec.ExpireFirst || h.BySegment != spec.BySegment || !maps.Equal(h.Changelog, spec.Changelog) {
 				g.Fail(ErrConflict, at, "store %q is used with different settings: copies of one handle must agree within a topology", spec.Name)
 			}
 			h.Retention, h.Grace = max(h.Retention, spec.Retention), max(h.Grace, spec.Grace)
@@ -190,7 +190,7 @@ func (g *Graph) Global(t *Topic, spec *flow.StoreSpec, at string) *Global {
 	if s.Owner != nil || len(s.Users) > 0 {
 		g.Fail(ErrStore, at, "store %q is used by an operator as well as by a global table", s.Spec.Name)
 	}
-	s.Spec.Unlogged = false // its topic is its changelog: what lies on disk is as good as the position beside it
+	s.Spec.Unlogged, s.Spec.FromSource = false, false // its topic is its changelog: what lies on disk is as good as the position beside it
 	global := &Global{Topic: t, Store: s, At: at}
 	g.globals = append(g.globals, global)
 	return global

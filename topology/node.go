@@ -51,8 +51,11 @@ func (n *Node) Label() string {
 type Store struct {
 	Spec  *flow.StoreSpec // a copy; its Root is the author's handle
 	Topic *Topic          // its changelog; nil: none
-	Owner *Node           // the operator that writes it; nil: processors only
-	Users []*Node
+	// Replay makes, for one task, the function that turns a record of Topic into one for the store; false: the table had no use for
+	// it. Set where Topic is the source topic of the store's table, which the store writes nothing to; nil: Topic is the store's own.
+	Replay func() flow.Replay
+	Owner  *Node // the operator that writes it; nil: processors only
+	Users  []*Node
 }
 
 // Global is a global table: all partitions of its topic in one store per process, shared by all tasks.

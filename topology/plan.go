@@ -45,7 +45,7 @@ func (t *Topology) Plan(app string, partitions map[string]int32) ([]TopicPlan, e
 	}
 	for _, sub := range t.Subs {
 		for _, s := range sub.Stores {
-			if s.Topic != nil {
+			if s.Topic != nil && s.Replay == nil {
 				plans = append(plans, TopicPlan{Name: s.Topic.Full(app), Kind: Changelog, Store: s.Spec.Name,
 					Partitions: sub.Tasks(func(t *Topic) int32 { return count[t] }), Config: config(s.Topic, s)})
 			}

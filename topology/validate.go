@@ -63,6 +63,10 @@ func (g *Graph) validate() (found Mistakes) {
 		}
 	}
 	for _, s := range g.stores {
+		if s.Spec.FromSource && len(s.Users) > 0 {
+			found = append(found, s.source(g.stores)...)
+			continue
+		}
 		if !s.Spec.Unlogged && len(s.Users) > 0 {
 			s.Topic = &Topic{Root: s.Spec.Root, Name: s.Spec.Name, Kind: Changelog, Config: s.Spec.Changelog, At: s.Spec.At}
 			for _, t := range g.topics {
@@ -70,6 +74,30 @@ func (g *Graph) validate() (found Mistakes) {
 					fail(ErrClash, t.At, "topic %q has the name of the changelog of store %q", t.Name, s.Spec.Name)
 				}
 			}
+		}
+	}
+	return found
+}
+
+// source checks a store that is to have a source topic as its changelog.
+func (s *Store) source(all []*Store) (found Mistakes) {
+	fail := func(format string, args ...any) {
+		found = append(found, &Mistake{At: s.Users[0].At, Kind: ErrStore, Text: fmt.Sprintf("store %q is to be restored from a source topic, but ", s.Spec.Name) + fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case s.Replay == nil:
+		fail("holds no table that Builder.Table reads from one; leave out ReuseSourceTopic")
+	case s.Spec.Unlogged:
+		fail("also not to be restored at all; leave out Unlogged or ReuseSourceTopic")
+	case len(s.Spec.Changelog) > 0:
+		fail("there are settings for a changelog of its own; leave out Changelog or ReuseSourceTopic")
+	}
+	for _, other := range all {
+		if other == s {
+			break
+		}
+		if s.Topic != nil && other.Topic == s.Topic {
+			fail("topic %q is that of store %q already; use one table, or leave out ReuseSourceTopic for the other", s.Topic.Name, other.Spec.Name)
 		}
 	}
 	return found

@@ -39,10 +39,26 @@ type interpreter struct {
 	topics  map[string]topic
 	inputs  []string // topics of the events, sorted
 	shared  map[string]state.Handle
+
+	crossings []crossing // where streams went through repartition topics of their own
+	crossed   []crossing // where they need none, since they come from one that was moved up
 }
 
 // build makes the vector's topology; what it cannot build is an error.
-func (v *Vector) build(b *stream.Builder) (err error) {
+func (v *Vector) build(b *stream.Builder) error {
+	if !v.optimizes() {
+		return v.interpret(b).build()
+	}
+	moved, crossed, err := v.optimized()
+	if err != nil {
+		return err
+	}
+	in := moved.interpret(b)
+	in.crossed = crossed
+	return in.build()
+}
+
+func (v *Vector) interpret(b *stream.Builder) *interpreter {
 	in := &interpreter{b: b, vector: v, objects: map[string]any{}, rekeyed: map[string]bool{}, topics: map[string]topic{}, shared: map[string]state.Handle{}}
 	for _, e := range v.Events {
 		if e.Topic != "" && !slices.Contains(in.inputs, e.Topic) {
@@ -50,6 +66,10 @@ func (v *Vector) build(b *stream.Builder) (err error) {
 		}
 	}
 	slices.Sort(in.inputs)
+	return in
+}
+
+func (in *interpreter) build() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			u, ok := p.(unsupported)
@@ -59,7 +79,7 @@ func (v *Vector) build(b *stream.Builder) (err error) {
 			err = u
 		}
 	}()
-	for _, step := range v.Spec.Steps {
+	for _, step := range in.vector.Spec.Steps {
 		made := in.apply(step)
 		if made == nil {
 			continue
@@ -92,7 +112,16 @@ func (in *interpreter) apply(step Step) any {
 		if !step.has("store") && !in.keeps(id) {
 			return in.b.UnstoredTable(in.topic(step.text("topic"), step))
 		}
-		return in.b.Table(in.topic(step.text("topic"), step), in.keyValue(step))
+		h := in.keyValue(step)
+		if in.vector.optimizes() {
+			switch own := h.(type) {
+			case kv:
+				h = own.ReuseSourceTopic()
+			case state.Versioned[text, text]:
+				h = own.ReuseSourceTopic()
+			}
+		}
+		return in.b.Table(in.topic(step.text("topic"), step), h)
 	case "globalTable":
 		return in.b.GlobalTable(in.topic(step.text("topic"), step), in.keyValue(step).(kv))
 	case "filter":
@@ -262,7 +291,10 @@ func (in *interpreter) through(name string) stream.Repartition[text, text] {
 // partitioned is an input that lies in partitions by its key: through a topic of that name if need be, as Java does.
 func (in *interpreter) partitioned(step Step, i int, name string) streamOf {
 	from := in.stream(step, i)
-	if in.rekeyed[step.in(i)] {
+	if c := (crossing{step.text("id"), name, i}); in.rekeyed[step.in(i)] && slices.Contains(in.crossed, c) {
+		from = from.AssumePartitioned() // a processor came between, which keeps keys
+	} else if in.rekeyed[step.in(i)] {
+		in.crossings = append(in.crossings, c)
 		from = from.Repartition(in.through(name))
 	}
 	in.rekeyed[step.text("id")] = false
@@ -325,11 +357,15 @@ func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[t
 	if in.each() {
 		h = h.EveryUpdate()
 	}
-	if !in.vector.cached() || in.step(step.in(0)).sub("window").text("type") == "sliding" {
+	sliding := in.step(step.in(0)).sub("window").text("type") == "sliding"
+	if !in.vector.cached() || sliding {
 		h = h.ExpireFirst() // else Java's record cache still has what the store below it has let go of
 	}
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))
+	}
+	if in.vector.cached() && !sliding {
+		h = h.Retention(forCaches)
 	}
 	if in.persistent() {
 		h = h.ExpireBySegment()
@@ -501,6 +537,9 @@ func (in *interpreter) toStream(step Step) any {
 
 func (in *interpreter) derive(step Step) any {
 	t := get[ktable](in, step.in(0))
+	if isFilter(step.text("op")) && in.tellsAll(step) {
+		return in.filterAll(t, step)
+	}
 	switch step.text("op") {
 	case "tableFilter":
 		t = t.Filter(predicate(step.text("fn")))

@@ -17,7 +17,7 @@ func (in *interpreter) streamJoin(step Step) any {
 	}
 	left := in.partitioned(step, 0, step.text("name")+"-left")
 	var right streamOf
-	if in.vector.Spec.Config.Optimization == "all" && in.same(step.in(0), step.in(1)) {
+	if in.vector.optimizes() && in.same(step.in(0), step.in(1)) {
 		right, buf = left, buf.SingleStore()
 	} else {
 		right = in.partitioned(step, 1, step.text("name")+"-right")

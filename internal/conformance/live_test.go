@@ -103,6 +103,7 @@ func (v *Vector) runLive(t *testing.T, seed int) ([]string, error) {
 		l.fetch(l.settle())
 		l.outputs(at)
 	}
+	l.others(v.Raw.Changelogs)
 	l.changelogs()
 	return l.differences, nil
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/serde"
@@ -40,10 +42,33 @@ func sessions[V any](in *interpreter, step Step, v serde.Serde[V]) state.Session
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))
 	}
+	if in.vector.cached() {
+		h = h.Retention(forCaches)
+	}
 	if in.persistent() {
 		h = h.ExpireBySegment()
 	}
 	return h
+}
+
+// forCaches is how long windows and sessions are kept in front of whose store Java has a record cache: it finds what the store has let go of,
+// as long as there is room, and recordings have room for all.
+const forCaches = 1000 * 24 * time.Hour
+
+// cachedOnly says which of the windows in Java's store have expired below its record cache, and are not in ours: those of sliding windows, which
+// go by what has expired and are kept no longer for the cache's sake.
+func (r *run) cachedOnly(store string, lines, got []string) func(line string) bool {
+	start := func(line string) int64 {
+		_, rest, _ := strings.Cut(line, "[")
+		digits, _, _ := strings.Cut(rest, "=")
+		return num(&digits)
+	}
+	s, _ := r.topology.Store(store)
+	seen := int64(0)
+	for _, l := range lines {
+		seen = max(seen, start(l))
+	}
+	return func(l string) bool { return !slices.Contains(got, l) && start(l) <= seen-s.Spec.Retention }
 }
 
 // merger makes one aggregate of those of two sessions.
@@ -78,4 +103,32 @@ func sessionLines[V any](st *table.Sessions[text, V], show func(V) string) (line
 		lines = append(lines, r.line)
 	}
 	return lines, err
+}
+
+// sessionsKept is how long Java's stores keep sessions, ms; -1: there are none.
+func (v *Vector) sessionsKept() int64 {
+	keep := int64(-1)
+	for _, step := range v.Spec.Steps {
+		if !step.has("in") || v.step(step.in(0)) == nil {
+			continue
+		}
+		if w := v.step(step.in(0)).sub("window"); w.text("type") == "session" {
+			keep = max(keep, w.number("gapMs")+w.number("graceMs"), step.number("retentionMs"))
+		}
+	}
+	return keep
+}
+
+// gone says which lines, up to an event, delete a session that Java has in its record cache only, since it has expired in the store below:
+// it goes on with that session, and does not tell that it is another one now.
+func (r *run) gone(event int) func(line string) bool {
+	keep, seen := r.sessionsKept(), int64(0)
+	for _, e := range r.Events[:event+1] {
+		seen = max(seen, e.TS)
+	}
+	return func(line string) bool {
+		session, _, null := strings.Cut(line, "=null@")
+		end, err := strconv.ParseInt(session[strings.LastIndex(session, "/")+1:], 10, 64)
+		return r.cached() && keep >= 0 && null && err == nil && end <= seen-keep
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/moldau/moldau/internal/table"
@@ -94,4 +96,57 @@ func (r *run) endsWithLatest(store string, last map[string]string) {
 			r.differ("latest version of store %s:\n  logged %s\n  want   %s", store, got, want)
 		}
 	}
+}
+
+// endsWithPuts says whether a changelog of Kafka Streams, compacted, ends for each key with what was put last: where we log the latest
+// version once more, with what came out of order before it; or with a version, or a deletion, that was too old for the store, which we do
+// not log.
+func (r *run) endsWithPuts(changelog string, compacted []string) bool {
+	s, _ := r.topology.Store(strings.TrimSuffix(strings.TrimPrefix(changelog, "oracle-"), "-changelog"))
+	puts, last := map[string][]string{}, map[string]string{}
+	var seen int64
+	for _, one := range r.topics.Raw(changelog) {
+		key := hex.EncodeToString(one.Key)
+		puts[key] = append(puts[key], fmt.Sprintf("%s=%s@%d", key, hexed(one.Value), one.Time.UnixMilli()))
+		seen = max(seen, one.Time.UnixMilli())
+	}
+	for key, all := range puts {
+		n := len(all) - 1
+		if n > 1 && slices.Contains(all[:n-1], all[n]) && at(all[n-1]) < at(all[n]) {
+			n-- // what follows is the latest once more
+		}
+		last[key] = all[n]
+	}
+	wanted := map[string]string{}
+	for _, line := range compacted {
+		key, _, _ := strings.Cut(line, "=")
+		wanted[key] = line
+	}
+	for key := range both(last, wanted) {
+		got, want := last[key], wanted[key]
+		if got == want || want == "" && strings.Contains(got, "=null@") {
+			continue
+		}
+		if want == "" && !r.late(s.Spec.Retention) || want != "" && at(want) >= seen-s.Spec.Retention {
+			return false
+		}
+	}
+	return true
+}
+
+// late says whether an event came too late for a history of so many ms.
+func (r *run) late(history int64) bool {
+	seen := int64(0)
+	for _, e := range r.Events {
+		if seen = max(seen, e.TS); e.Topic != "" && e.TS < seen-history {
+			return true
+		}
+	}
+	return false
+}
+
+// at is the time in a line.
+func at(line string) int64 {
+	_, ms, _ := strings.Cut(line, "@")
+	return num(&ms)
 }

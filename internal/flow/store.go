@@ -25,6 +25,10 @@ type Store interface {
 	Close() error
 }
 
+// Replay turns a source topic's record into one of the changelog that a store would have. It appends to slab, and what it leaves in
+// the record is good until the slab is used again; false: the store has nothing of it.
+type Replay func(slab []byte, r *In) ([]byte, bool, error)
+
 // StoreKind decides layout, changelog settings and which operators may use a store.
 type StoreKind string
 
@@ -53,6 +57,7 @@ type StoreSpec struct {
 	BySegment   bool              // windows and sessions: what has expired is not seen, but may be written until its segment goes, as in RocksDB stores
 	SingleStore bool              // join buffers: a stream joined with itself keeps one store
 	Unlogged    bool              // no changelog
+	FromSource  bool              // a table's store: the topic that the table is made of is its changelog
 	LogHeaders  []Header          // of every changelog record with a value
 	Changelog   map[string]string // extra settings of the changelog topic
 	At          string            // where the handle was made, file:line

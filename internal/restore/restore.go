@@ -27,12 +27,17 @@ type Target struct {
 	End int64
 	// Follow goes on after End.
 	Follow bool
+	// Replay turns each record into one of the store's, where the partition is not the store's own; nil: it is. What lies at or after
+	// End is not applied then: the task takes it as input.
+	Replay flow.Replay
 	// Lock is held while records are applied; nil: nobody else uses the store.
 	Lock sync.Locker
 
 	position int64
 	caught   bool
 	records  int64
+	slab     []byte
+	scratch  []flow.In
 }
 
 // Position is the next offset that will be applied.
@@ -153,7 +158,7 @@ func (f *Follower) Poll(ctx context.Context) ([]Progress, error) {
 		t := f.targets[tp]
 		p := applied[t]
 		// Behind the last record there may be nothing but markers of transactions and what compaction left.
-		if at, ok := f.reader.Position(tp); ok && at > t.position {
+		if at, ok := f.reader.Position(tp); ok && t.upTo(at) > t.position {
 			if err := t.restore(nil, at); err != nil {
 				f.assign()
 				return nil, err
@@ -199,6 +204,11 @@ func (f *Follower) apply(t *Target, b cluster.Batch, p *Progress) error {
 	if b.Next <= t.position {
 		return nil
 	}
+	if t.Replay != nil {
+		for len(records) > 0 && records[len(records)-1].Offset >= t.End {
+			records = records[:len(records)-1]
+		}
+	}
 	for i := range records {
 		p.Bytes += int64(len(records[i].Key) + len(records[i].Value))
 	}
@@ -207,7 +217,16 @@ func (f *Follower) apply(t *Target, b cluster.Batch, p *Progress) error {
 	return t.restore(records, b.Next)
 }
 
+// upTo is how far records before offset at bring the target.
+func (t *Target) upTo(at int64) int64 {
+	if t.Replay == nil {
+		return at
+	}
+	return min(at, t.End)
+}
+
 func (t *Target) restore(records []flow.In, next int64) error {
+	next = t.upTo(next)
 	at := next
 	if !t.Positioned {
 		at = -1
@@ -216,9 +235,32 @@ func (t *Target) restore(records []flow.In, next int64) error {
 		t.Lock.Lock()
 		defer t.Lock.Unlock()
 	}
-	if err := t.Store.Restore(records, at); err != nil {
+	records, err := t.replay(records)
+	if err == nil {
+		err = t.Store.Restore(records, at)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s[%d] from offset %d: %w", ErrApply, t.Topic, t.Partition, t.position, err)
 	}
 	t.position = next
 	return nil
+}
+
+// replay is what the store is to take of records; it is good until the next call.
+func (t *Target) replay(records []flow.In) ([]flow.In, error) {
+	if t.Replay == nil {
+		return records, nil
+	}
+	clear(t.scratch) // they point to batches that have been released
+	t.scratch, t.slab = t.scratch[:0], t.slab[:0]
+	for _, r := range records {
+		slab, ok, err := t.Replay(t.slab, &r)
+		if err != nil {
+			return nil, fmt.Errorf("offset %d: %w", r.Offset, err)
+		}
+		if t.slab = slab; ok {
+			t.scratch = append(t.scratch, r)
+		}
+	}
+	return t.scratch, nil
 }

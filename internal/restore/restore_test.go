@@ -240,3 +240,59 @@ func TestReachedByAPollThatFailed(t *testing.T) {
 	sb.err = nil
 	expect(t, "again", poll(t, f), "a[0] +0 (0 B) at 2 reached\nb[0] +3 (0 B) at 3 reached\n")
 }
+
+// TestNothingAfterTheEnd: what lies behind the end of a source topic's restore is input.
+func TestNothingAfterTheEnd(t *testing.T) {
+	tp := cluster.TP{Topic: "a"}
+	r := &fakeReader{position: map[cluster.TP]int64{tp: 12}}
+	s := &memory{}
+	f := New(r)
+	f.Add(&Target{TP: tp, Store: s, Positioned: true, From: 3, End: 6, Replay: func(slab []byte, r *flow.In) ([]byte, bool, error) { return slab, true, nil }})
+	r.feed(tp, 12, 3, 5, 6, 11)
+	expect(t, "the end within a batch", poll(t, f), "a[0] +2 (12 B) at 6 reached\n")
+	if got := fmt.Sprint(s.seen); got != "[3 5 next=6]" {
+		t.Errorf("applied %s", got)
+	}
+}
+
+// TestReplay: records of another's topic are turned into the store's, or left out.
+func TestReplay(t *testing.T) {
+	tp := cluster.TP{Topic: "a"}
+	for name, fail := range map[string]error{"taken": nil, "refused": errors.New("no such number")} {
+		t.Run(name, func(t *testing.T) {
+			r := &fakeReader{position: map[cluster.TP]int64{}}
+			s := &values{}
+			f := New(r)
+			f.Add(&Target{TP: tp, Store: s, Positioned: true, From: 0, End: 4, Replay: func(slab []byte, r *flow.In) ([]byte, bool, error) {
+				from := len(slab)
+				slab = append(slab, fmt.Sprint("offset ", r.Offset)...)
+				r.Value = slab[from:]
+				return slab, r.Offset != 1, fail
+			}})
+			r.feed(tp, 4, 0, 1, 2, 3)
+			_, err := f.Poll(t.Context())
+			if fail != nil {
+				if !errors.Is(err, ErrApply) || !errors.Is(err, fail) || !strings.Contains(err.Error(), "offset 0") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if got := fmt.Sprint(s.seen); err != nil || got != "[offset 0 offset 2 offset 3]" {
+				t.Errorf("applied %s, error %v", got, err)
+			}
+		})
+	}
+}
+
+// values notes the values it is given.
+type values struct {
+	flow.Store
+	seen []string
+}
+
+func (v *values) Restore(records []flow.In, _ int64) error {
+	for _, r := range records {
+		v.seen = append(v.seen, string(r.Value))
+	}
+	return nil
+}

@@ -16,7 +16,9 @@ type guarded[K, V any] struct {
 
 // ofTasks is whether a store belongs to one task, which seals its changes. A store without a changelog of its own, that is not
 // meant to be without, is filled from a topic by Restore alone.
-func ofTasks(env flow.StoreEnv) bool { return env.Changelog != nil || env.Spec.Unlogged }
+func ofTasks(env flow.StoreEnv) bool {
+	return env.Changelog != nil || env.Spec.Unlogged || env.Spec.FromSource
+}
 
 func (g guarded[K, V]) Get(k K) (v V, at int64, ok bool, err error) {
 	g.mu.Lock()

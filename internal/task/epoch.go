@@ -141,12 +141,15 @@ func (t *Task) offsets() map[string]Position {
 }
 
 // Done says that an epoch has been committed. ends holds, per changelog topic, the offset after its last record of
-// that epoch; topics that got none are absent.
+// that epoch; topics that got none are absent. A store whose changelog is a source topic is as far as the epoch has read.
 func (t *Task) Done(epoch uint32, ends map[string]int64) error {
 	for _, s := range t.stores {
 		next, ok := ends[s.changelog]
 		if !ok || s.changelog == "" {
 			next = -1
+		}
+		if s.sourced {
+			next = t.read(s.changelog, epoch)
 		}
 		if err := s.Store.Done(epoch, next); err != nil {
 			return fmt.Errorf("task %s: store %q after the commit of epoch %d: %w", t.id, s.name, epoch, err)
@@ -163,6 +166,20 @@ func (t *Task) Done(epoch uint32, ends map[string]int64) error {
 		}
 	}
 	return nil
+}
+
+// read is the position of a source topic at the end of a sealed epoch; -1: none.
+func (t *Task) read(topic string, epoch uint32) int64 {
+	q := t.byName[topic]
+	if q == nil {
+		return -1
+	}
+	for _, s := range t.starts {
+		if s.epoch > epoch {
+			return s.queues[q.index].next
+		}
+	}
+	return -1
 }
 
 // Undo takes back an epoch and later ones, sealed or not. Queued input is let go of, since the client has it all: seek each

@@ -95,6 +95,7 @@ type Task struct {
 type namedStore struct {
 	name      string
 	changelog string // full name; "": none
+	sourced   bool   // it is a source topic, whose position is the store's
 	flow.Store
 }
 
@@ -122,7 +123,7 @@ func New(config Config) (*Task, error) {
 		}
 		named := namedStore{name: s.Spec.Name, Store: st}
 		if s.Topic != nil {
-			named.changelog = s.Topic.Full(config.App)
+			named.changelog, named.sourced = s.Topic.Full(config.App), s.Replay != nil
 		}
 		t.stores = append(t.stores, named)
 		if s.Spec.TTL > 0 {

@@ -41,9 +41,10 @@ type opened struct {
 	name      string
 	store     flow.Store
 	tier      tier.Store
-	changelog cluster.TP // zero: none
-	from      int64      // where restoring begins
-	end       int64      // of the changelog when the task was opened
+	changelog cluster.TP  // zero: none
+	replay    flow.Replay // the changelog is a source topic; nil: it is not
+	from      int64       // where restoring begins
+	end       int64       // of the changelog, when the task was opened; of a source topic, what has been committed
 }
 
 // memory is what the task's stores hold.

@@ -328,8 +328,16 @@ func (k *keeper) stores(o *opening, starts, ends map[cluster.TP]int64) error {
 		expect := tier.Expect{Now: n.millis()}
 		if s.Topic != nil {
 			st.changelog = cluster.TP{Topic: s.Topic.Full(n.cfg.App), Partition: h.slot.id.Partition}
-			st.end = ends[st.changelog]
-			env.Changelog = n.topics.known(st.changelog.Topic)
+		}
+		if s.Replay != nil && !slices.Contains(h.slot.tps, st.changelog) {
+			st.changelog = cluster.TP{} // the topic has fewer partitions than there are tasks
+		}
+		if st.changelog.Topic != "" {
+			if s.Replay != nil {
+				st.replay, st.end = s.Replay(), h.committed[st.changelog] // what comes after is input; without a position, all of it
+			} else {
+				st.end, env.Changelog = ends[st.changelog], n.topics.known(st.changelog.Topic)
+			}
 			info, _ := n.topics.info(st.changelog.Topic)
 			expect.TopicID, expect.LogStart, expect.LogEnd, expect.Asked = info.ID, starts[st.changelog], st.end, true
 			expect.DeleteRetention = deleteRetention(info)
@@ -388,7 +396,7 @@ func (k *keeper) target(o *opening, st *opened) *restore.Target {
 		}
 		return k.finish(o)
 	}
-	return &restore.Target{TP: st.changelog, Store: st.store, Positioned: true, From: st.from, End: st.end}
+	return &restore.Target{TP: st.changelog, Store: st.store, Positioned: true, From: st.from, End: st.end, Replay: st.replay}
 }
 
 // finish makes the task and hands it over.

@@ -459,10 +459,11 @@ func (n *Node) inputs(id task.ID) []cluster.TP {
 	return tps
 }
 
+// changelogs are the partitions that a task's stores write to.
 func (n *Node) changelogs(id task.ID) []cluster.TP {
 	var tps []cluster.TP
 	for _, s := range n.sub(id).Stores {
-		if s.Topic != nil {
+		if s.Topic != nil && s.Replay == nil {
 			tps = append(tps, cluster.TP{Topic: s.Topic.Full(n.cfg.App), Partition: id.Partition})
 		}
 	}

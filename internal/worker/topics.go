@@ -89,6 +89,11 @@ func (t *topics) prepare(ctx context.Context) error {
 	if err := t.compare(read); err != nil {
 		return err
 	}
+	for _, s := range t.sourced() {
+		if err := complete(s, infos[s.Topic.Name]); err != nil {
+			return err
+		}
+	}
 	plans, err := top.Plan(t.n.cfg.App, partitions)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTopics, err)
@@ -146,13 +151,55 @@ func (t *topics) createExternal(ctx context.Context, missing []*topology.Topic) 
 		if n == 0 {
 			n = -1
 		}
-		specs = append(specs, cluster.TopicSpec{Name: topic.Name, Partitions: n, Replication: -1, Config: topic.Config})
+		config := topic.Config
+		if i := slices.IndexFunc(t.sourced(), func(s *topology.Store) bool { return s.Topic == topic }); i >= 0 {
+			config = lasting(t.sourced()[i])
+			maps.Copy(config, topic.Config)
+		}
+		specs = append(specs, cluster.TopicSpec{Name: topic.Name, Partitions: n, Replication: -1, Config: config})
 		t.n.log.Info("creating topic", "topic", topic.Name, "partitions", n)
 	}
 	if err := t.n.admin.Create(ctx, specs...); err != nil {
 		return fmt.Errorf("creating topics: %w", err)
 	}
 	return nil
+}
+
+// sourced are the stores whose changelog is a source topic.
+func (t *topics) sourced() (stores []*topology.Store) {
+	for _, sub := range t.n.cfg.Topology.Subs {
+		for _, s := range sub.Stores {
+			if s.Replay != nil {
+				stores = append(stores, s)
+			}
+		}
+	}
+	return stores
+}
+
+// lasting are the settings with which a source topic keeps what a store that is restored from it needs: of each key the last record, or
+// all of them, since the latest version need not be the last.
+func lasting(s *topology.Store) map[string]string {
+	if s.Spec.Kind == flow.Versioned {
+		return map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+	}
+	return map[string]string{"cleanup.policy": "compact"}
+}
+
+// complete says whether a source topic has such settings, as far as they are known.
+func complete(s *topology.Store, info cluster.TopicInfo) error {
+	policy, known := info.Config["cleanup.policy"]
+	deletes := strings.Contains(policy, "delete") && (info.Config["retention.ms"] != "-1" || info.Config["retention.bytes"] != "-1")
+	if !known || !deletes && !(s.Spec.Kind == flow.Versioned && strings.Contains(policy, "compact")) {
+		return nil
+	}
+	var add []string
+	want := lasting(s)
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		add = append(add, k+"="+want[k])
+	}
+	return fmt.Errorf("%w: store %q is to be restored from topic %q (ReuseSourceTopic, %s), which has cleanup.policy=%s, retention.ms=%s and retention.bytes=%s and would lose rows: leave out ReuseSourceTopic, or set it: kafka-configs --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name %s --add-config %s",
+		ErrTopics, s.Spec.Name, s.Topic.Name, s.Spec.At, policy, info.Config["retention.ms"], info.Config["retention.bytes"], s.Topic.Name, strings.Join(add, ","))
 }
 
 func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan) error {
