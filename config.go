@@ -205,6 +205,8 @@ type Config struct {
 	// PurgeInterval is the time between deletions of what has been read of repartition topics
 	// (repartition.purge.interval.ms); 0: 30 s.
 	PurgeInterval time.Duration
+	// MetadataMaxAge is how long a topic that a TopicPattern matches may go unnoticed (metadata.max.age.ms); 0: 5 min.
+	MetadataMaxAge time.Duration
 	// Logger takes what operators should know; nil: slog.Default().
 	Logger *slog.Logger
 
@@ -270,7 +272,7 @@ func (c Config) Validate() error {
 		value time.Duration
 	}{
 		{"CommitInterval", c.CommitInterval}, {"TransactionTimeout", c.TransactionTimeout}, {"SessionTimeout", c.SessionTimeout},
-		{"StopTimeout", c.StopTimeout}, {"PurgeInterval", c.PurgeInterval},
+		{"StopTimeout", c.StopTimeout}, {"PurgeInterval", c.PurgeInterval}, {"MetadataMaxAge", c.MetadataMaxAge},
 	} {
 		if d.value < 0 {
 			bad("%s is negative (%v)", d.name, d.value)
@@ -316,6 +318,7 @@ func (c Config) withDefaults() Config {
 	def(&c.TransactionTimeout, 10*time.Second)
 	def(&c.StopTimeout, 3*time.Second)
 	def(&c.PurgeInterval, 30*time.Second)
+	def(&c.MetadataMaxAge, 5*time.Minute)
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
 	}

@@ -142,6 +142,7 @@ func (a *App) open() (err error) {
 		StopTimeout:        cfg.StopTimeout,
 		PurgeInterval:      cfg.PurgeInterval,
 		WatchInterval:      watchInterval,
+		MetadataMaxAge:     cfg.MetadataMaxAge,
 		Event:              cfg.Listener,
 		Metrics:            metrics,
 		Logger:             cfg.Logger.With("app", a.name),

@@ -199,8 +199,19 @@ func (r *resetter) plan(ctx context.Context, report *ResetReport) error {
 			globals[g.Topic] = true
 		}
 		for _, t := range known.Topics {
-			if t.Kind == topology.External && t.Read && !globals[t.Name] {
+			switch {
+			case t.Kind == topology.External && t.Read && !globals[t.Name]:
 				inputs = append(inputs, t.Name)
+			case t.Kind == topology.Pattern:
+				pattern, err := topology.CompilePattern(t.Name)
+				if err != nil {
+					return fmt.Errorf("topic %q holds a pattern that cannot be read: %w", record, err)
+				}
+				for name := range all {
+					if pattern.MatchString(name) && !internal[name] && !slices.Contains(inputs, name) {
+						inputs = append(inputs, name)
+					}
+				}
 			}
 		}
 		committed, err := r.committed(ctx)
@@ -244,7 +255,7 @@ func (r *resetter) internal(name string, known topology.Description, all map[str
 		return false
 	}
 	for _, t := range known.Topics {
-		if t.Kind != topology.External && t.Name == rest {
+		if t.Kind == topology.Repartition && t.Name == rest {
 			return true
 		}
 	}

@@ -115,6 +115,10 @@ func (s *TimerStore[K]) Due(now int64, f func(k K, at int64) bool) {
 	}
 }
 
+// Next is a time before which no timer is due, negative if none is known yet; ok=false: there is none. It is for the project's own
+// packages.
+func (s *TimerStore[K]) Next() (at int64, ok bool) { return s.next, s.next != math.MaxInt64 }
+
 func (s *TimerStore[K]) key(k K) (key []byte, ok bool) {
 	c, node := s.kv.step()
 	if c == nil {

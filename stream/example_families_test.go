@@ -192,3 +192,19 @@ func ExampleKStream_ProcessValues() {
 	// light: red
 	// light: green
 }
+
+// Topics that come into being while the application runs are read as well.
+func ExampleBuilder_StreamPattern() {
+	example(func(tb testing.TB) {
+		shops := stream.NewTopicPattern("shop-.+", serde.String, serde.Int64)
+		prague := stream.NewTopic("shop-prague", serde.String, serde.Int64)
+		brno := stream.NewTopic("shop-brno", serde.String, serde.Int64)
+		d := streamtest.New(tb, func(b *stream.Builder) { b.StreamPattern(shops).To(exNumbers) })
+		streamtest.In(d, prague).Send("bread", 3)
+		streamtest.In(d, brno).Send("milk", 2)
+		printed(d, exNumbers)
+	})
+	// Output:
+	// bread: 3
+	// milk: 2
+}

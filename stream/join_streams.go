@@ -192,6 +192,11 @@ func newStreamSide[K, A, B, R any](env flow.Env, node int, left bool, w window.J
 	if shared != nil {
 		p.unmatched = env.Store(shared.Spec.Name).(*table.Unmatched[K])
 		p.time, p.oldest = env.Cell(shared.Spec.Name+"@time", true), env.Cell(shared.Spec.Name+"@oldest", true)
+		env.Idle(node, p.next, func(c *flow.Ctx) {
+			c.Wrote = true
+			*p.time = max(*p.time, c.StreamTime)
+			p.emit(c)
+		})
 	}
 	p.meet = p.pair
 	p.encode = func(dst []byte) ([]byte, error) { return p.ownSerde.Encode(dst, p.v) }
@@ -293,6 +298,11 @@ func (p *streamSide[K, A, B, R]) pair(at int64, v B) bool {
 	r, err := p.both(p.k, p.v, v)
 	p.give(c, p.k, max(at, c.Time), r, err)
 	return c.Err == nil
+}
+
+// next is the stream time at which the oldest record that waits has met none, if it is one of this side's.
+func (p *streamSide[K, A, B, R]) next() (at int64, ok bool, err error) {
+	return *p.oldest + p.w.AfterMS() + p.w.GraceMS() + 1, *p.oldest >= 0, nil
 }
 
 // emit gives on the records of both sides whose windows have closed. Which it looks at, and so when some of them come out where the sides

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"math"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/state"
@@ -39,6 +41,7 @@ func sessionsBy[K, V any](g *KGroupedStream[K, V], w window.SessionWindows) *Ses
 	n.Wire = func(env flow.Env, children []any) (any, error) {
 		lates, aggs := parted[K, V, sfn[K, V]](children)
 		time := clock.wire(env)
+		env.Idle(n.ID, nothingDue, time.idle)
 		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			if c.KeyNull {
 				env.Dropped(n.ID, nullKey)
@@ -150,6 +153,7 @@ func sessioned[K, V, A any](g *SessionWindowedKStream[K, V], kind string, h stat
 		case onClose:
 			p.every = false
 			p.emitted, p.after = env.Cell(s.Spec.Name, true), s.Spec.ExpireFirst
+			env.Idle(n.ID, p.next, func(c *flow.Ctx) { p.emit(c, c.StreamTime-p.w.RetentionMS()) })
 		case len(children) == 0:
 			p.every = false
 		case !p.every:
@@ -304,6 +308,15 @@ func (p *sessions[K, V, A]) give(c *flow.Ctx, k K, start, end int64, ch change[A
 
 func sessionKey[K any](k K, start, end int64) window.Key[K] {
 	return window.Key[K]{Key: k, Span: window.Millis(start, end)}
+}
+
+// next is the stream time at which the first session closes that has not been given on.
+func (p *sessions[K, V, A]) next() (at int64, ok bool, err error) {
+	err = p.store.Closing(max(0, *p.emitted), math.MaxInt64-1, func(_ K, _, end int64, _ A, _ int64) bool {
+		at, ok = end+p.w.RetentionMS()+1, true
+		return false
+	})
+	return at, ok, err
 }
 
 // emit gives on the sessions that have closed since the last time.

@@ -145,6 +145,11 @@ func suppress[K, V any](t rows[K, V], at string, h *flow.StoreSpec, keys serde.S
 		if s.full == spill {
 			p.buffer.Limit(s.bytes)
 		}
+		env.Idle(n.ID, p.next, func(c *flow.Ctx) {
+			c.Wrote = true
+			*p.now = max(*p.now, c.StreamTime)
+			p.drain(c)
+		})
 		return p.process, nil
 	})
 	d := t
@@ -173,6 +178,17 @@ func (p *suppressor[K, V]) process(c *flow.Ctx, k K, ch change[V]) {
 		c.Break(p.node, err)
 		return
 	}
+	p.drain(c)
+}
+
+// next is the stream time at which the first update is given on.
+func (p *suppressor[K, V]) next() (at int64, ok bool, err error) {
+	at, ok, err = p.buffer.Due()
+	return at + p.s.wait.Milliseconds(), ok, err
+}
+
+// drain gives on the updates whose time has come, and those that there is no room for.
+func (p *suppressor[K, V]) drain(c *flow.Ctx) {
 	due := *p.now - p.s.wait.Milliseconds()
 	for c.Err == nil {
 		at, ok, err := p.buffer.Due()

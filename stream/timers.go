@@ -15,6 +15,9 @@ func (s *Scope[K2, V2]) OnTimer[K any](t *state.TimerStore[K], f func(c *Context
 	if t.Wall() {
 		interval = 100
 	}
+	if !t.Wall() { // whoever is moved on calls what is due, as with a record
+		s.env.Idle(s.node.ID, func() (int64, bool, error) { at, ok := t.Next(); return at, ok, nil }, func(*flow.Ctx) {})
+	}
 	s.env.Every(s.node.ID, interval, !t.Wall(), func(c *flow.Ctx, now int64) {
 		s.ctx, s.call.c = c, c
 		t.Due(now, func(k K, at int64) bool {

@@ -24,11 +24,13 @@ type Topic[K, V any] struct {
 	value      serde.Serde[V]
 	partitions int32
 	reset      topology.Reset
+	idle       int64
 	config     map[string]string
 	tail       int // bytes at the end of an encoded key that take no part in partitioning
 	by         func(k K, v V, n int32) int32
 	multi      func(k K, v V, n int32) []int32
 	timestamps func(r Record[K, V], last time.Time) time.Time
+	pattern    bool // the name is one: it belongs to a TopicPattern
 }
 
 // NewTopic declares a topic. A record is written to the partition that Kafka's default partitioner gives its key.
@@ -79,6 +81,16 @@ func (t Topic[K, V]) FromEarliest() Topic[K, V]  { t.reset = topology.ResetEarli
 func (t Topic[K, V]) FromLatest() Topic[K, V]    { t.reset = topology.ResetLatest; return t }
 func (t Topic[K, V]) FromCommitted() Topic[K, V] { t.reset = topology.ResetNone; return t }
 
+// IdleAfter has stream time go on while nothing comes: once a task that reads this topic has had no record for d from any of its inputs, and
+// the cluster has no more, its stream time follows the wall clock, d behind it, as far as something waits for that: windows and
+// sessions with OnClose, suppression, joins whose partner may still come, records that wait for a table, timers of stream time. Without
+// it, as in Kafka Streams, they wait for the next record. Of several inputs of a task the longest d counts.
+//
+// It is a decision about late records: one whose time is more than d behind the wall clock when it comes may find its window closed.
+// How far stream time has come is committed along with the results, so a restart takes nothing back. Behind a repartition topic say a
+// longer d on its handle: what the tasks before it give on at last is that late. 0: never.
+func (t Topic[K, V]) IdleAfter(d time.Duration) Topic[K, V] { t.idle = d.Milliseconds(); return t }
+
 // PartitionBy chooses the partition, 0 to n-1, of records written through this handle. A negative result drops the record.
 // Null keys and values are zero.
 func (t Topic[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Topic[K, V] { t.by = f; return t }
@@ -102,7 +114,11 @@ func (t Topic[K, V]) Named(name string) Topic[K, V] { t.name = name; return t }
 
 // spec is the handle as the graph sees it.
 func (t Topic[K, V]) spec() topology.Topic {
-	return topology.Topic{Root: t.root, Name: t.name, Kind: topology.External, Partitions: t.partitions, Config: t.config, Reset: t.reset, At: t.root.at}
+	kind := topology.External
+	if t.pattern {
+		kind = topology.Pattern
+	}
+	return topology.Topic{Root: t.root, Name: t.name, Kind: kind, Partitions: t.partitions, Config: t.config, Reset: t.reset, IdleAfter: t.idle, At: t.root.at}
 }
 
 // Repartition is a handle of an internal topic, <app>-<name>-repartition, through which records get to the task of their
@@ -114,6 +130,7 @@ type Repartition[K, V any] struct {
 	key        serde.Serde[K]
 	value      serde.Serde[V]
 	partitions int32
+	idle       int64
 	by         func(k K, v V, n int32) int32
 	multi      func(k K, v V, n int32) []int32
 }
@@ -141,8 +158,14 @@ func (t Repartition[K, V]) PartitionsBy(f func(k K, v V, n int32) []int32) Repar
 	return t
 }
 
+// IdleAfter is Topic.IdleAfter.
+func (t Repartition[K, V]) IdleAfter(d time.Duration) Repartition[K, V] {
+	t.idle = d.Milliseconds()
+	return t
+}
+
 func (t Repartition[K, V]) spec() topology.Topic {
-	return topology.Topic{Root: t.root, Name: t.name, Kind: topology.Repartition, Partitions: t.partitions, At: t.root.at}
+	return topology.Topic{Root: t.root, Name: t.name, Kind: topology.Repartition, Partitions: t.partitions, IdleAfter: t.idle, At: t.root.at}
 }
 
 // feed makes the function that decodes a topic's records.

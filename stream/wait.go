@@ -45,17 +45,7 @@ func waiting[K, V any](env flow.Env, node int, s *topology.Store, join fn[K, V])
 	store, grace := env.Store(s.Spec.Name).(*table.Waiting[K, V]), s.Spec.Grace
 	seen, n := env.Cell(s.Spec.Name, true), env.Cell(s.Spec.Name+".records", true)
 	released := int64(0) // up to here nobody waits
-	return func(c *flow.Ctx, k K, v V) {
-		if c.Null || c.KeyNull || c.Time < *seen-grace {
-			join(c, k, v)
-			return
-		}
-		c.Wrote = true
-		if err := store.Put(c, k, v, n); err != nil {
-			c.Break(node, err)
-			return
-		}
-		*seen = max(*seen, c.Time)
+	release := func(c *flow.Ctx) {
 		due := *seen - grace
 		if due < 0 {
 			return
@@ -73,5 +63,26 @@ func waiting[K, V any](env flow.Env, node int, s *topology.Store, join fn[K, V])
 		if c.Err == nil {
 			released = due
 		}
+	}
+	env.Idle(node, func() (int64, bool, error) {
+		at, ok, err := store.First(released)
+		return at + grace, ok, err
+	}, func(c *flow.Ctx) {
+		c.Wrote = true
+		*seen = max(*seen, c.StreamTime)
+		release(c)
+	})
+	return func(c *flow.Ctx, k K, v V) {
+		if c.Null || c.KeyNull || c.Time < *seen-grace {
+			join(c, k, v)
+			return
+		}
+		c.Wrote = true
+		if err := store.Put(c, k, v, n); err != nil {
+			c.Break(node, err)
+			return
+		}
+		*seen = max(*seen, c.Time)
+		release(c)
 	}
 }

@@ -93,12 +93,20 @@ func (k *clock) wire(env flow.Env) *ticker {
 	return t
 }
 
-func (t *ticker) see(c *flow.Ctx) {
-	if c.Time <= t.now {
+// nothingDue is for operators that go by stream time, and do nothing by themselves when it moves on.
+func nothingDue() (int64, bool, error) { return 0, false, nil }
+
+func (t *ticker) see(c *flow.Ctx) { t.reach(c, c.Time) }
+
+// idle takes over a stream time that moves on without a record.
+func (t *ticker) idle(c *flow.Ctx) { t.reach(c, c.StreamTime) }
+
+func (t *ticker) reach(c *flow.Ctx, at int64) {
+	if at <= t.now {
 		return
 	}
 	c.Wrote = true // stream time is state: leaving the record out must take it back
-	t.now = c.Time
+	t.now = at
 	for _, cell := range t.cells {
 		*cell = t.now
 	}
@@ -131,6 +139,7 @@ func windowedBy[K, V any](g *KGroupedStream[K, V], w windowing) *TimeWindowedKSt
 	n.Wire = func(env flow.Env, children []any) (any, error) {
 		lates, aggs := parted[K, V, wfn[K, V]](children)
 		time := clock.wire(env)
+		env.Idle(n.ID, nothingDue, time.idle)
 		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			if c.KeyNull {
 				env.Dropped(n.ID, nullKey)
@@ -237,6 +246,7 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 			p.every = false
 			p.emitted, p.after = env.Cell(s.Spec.Name, true), s.Spec.ExpireFirst
 			p.schedule()
+			env.Idle(n.ID, p.next, p.idle)
 		case len(children) == 0:
 			p.every = false
 		case !p.every:
@@ -397,13 +407,9 @@ func (p *panes[K, V, A]) key(k K, start int64) window.Key[K] {
 
 // emit gives on the windows that have closed since the last time.
 func (p *panes[K, V, A]) emit(c *flow.Ctx, closed int64) {
-	from := int64(0)
-	if *p.emitted >= 0 {
-		from = max(0, *p.emitted-p.size+1)
-	}
 	time := c.Time
 	c.Wrote = true
-	err := p.store.Closing(from, closed-p.size, func(k K, start int64, v A, at int64) bool {
+	err := p.store.Closing(p.since(), closed-p.size, func(k K, start int64, v A, at int64) bool {
 		c.Time = at
 		p.down(c, p.key(k, start), change[A]{New: v, Live: true})
 		return c.Err == nil
@@ -415,6 +421,30 @@ func (p *panes[K, V, A]) emit(c *flow.Ctx, closed int64) {
 	}
 	*p.emitted = closed
 	p.schedule()
+}
+
+// next is the stream time at which the first window closes that has not been given on.
+func (p *panes[K, V, A]) next() (at int64, ok bool, err error) {
+	err = p.store.Closing(p.since(), math.MaxInt64-1, func(_ K, start int64, _ A, _ int64) bool {
+		at, ok = start+p.size+p.grace, true
+		return false
+	})
+	return at, ok, err
+}
+
+// idle gives on what has closed without a record.
+func (p *panes[K, V, A]) idle(c *flow.Ctx) {
+	if closed := c.StreamTime - p.grace; closed >= p.due {
+		p.emit(c, closed)
+	}
+}
+
+// since is the earliest start of a window that has not been given on.
+func (p *panes[K, V, A]) since() int64 {
+	if *p.emitted < 0 {
+		return 0
+	}
+	return max(0, *p.emitted-p.size+1)
 }
 
 // schedule finds the close time at which there can be a result again: starts are multiples of the advance.

@@ -20,7 +20,9 @@ import (
 // Driver runs one application. One goroutine uses it.
 type Driver struct {
 	tb       testing.TB
-	topology *topology.Topology
+	declared *topology.Topology
+	topology *topology.Topology // with the topics that its patterns match
+	appeared bool               // topics have, since patterns were matched last
 	config   config
 	now      int64
 	topics   map[string]*memTopic // by full name
@@ -32,7 +34,8 @@ type Driver struct {
 		waiting javaHeap
 		arrived []string // topics, in the order in which records appeared
 	}
-	nullKeys int64 // that were written to global tables
+	nullKeys int64      // that were written to global tables
+	past     task.Stats // of tasks that started again since topics have appeared
 	err      error
 }
 
@@ -58,7 +61,8 @@ func App(name string) Option { return func(c *config) { c.app = name } }
 // Partitions is how many every topic from outside has whose handle does not say. Default 1.
 func Partitions(n int32) Option { return func(c *config) { c.partitions = n } }
 
-// TopicPartitions is Partitions for one topic, whatever its handle says.
+// TopicPartitions is Partitions for one topic, whatever its handle says. The topic is there from the start. Other topics that only a
+// pattern names appear when In is called, or when a sink first writes them.
 func TopicPartitions(topic string, n int32) Option {
 	return func(c *config) { c.perTopic[topic] = n }
 }
@@ -111,7 +115,7 @@ func New(tb testing.TB, build func(*stream.Builder), options ...Option) *Driver 
 // Run is New for a topology that has been built.
 func Run(tb testing.TB, t *topology.Topology, options ...Option) *Driver {
 	tb.Helper()
-	d := &Driver{tb: tb, topology: t, topics: map[string]*memTopic{}, disks: map[task.ID]*tier.Mem{},
+	d := &Driver{tb: tb, declared: t, topics: map[string]*memTopic{}, disks: map[task.ID]*tier.Mem{},
 		config: config{app: "test", partitions: 1, commitEvery: 1, start: time.UnixMilli(1e12), perTopic: map[string]int32{}}}
 	for _, o := range options {
 		o(&d.config)
@@ -157,7 +161,7 @@ func (d *Driver) Commit() {
 // from the changelogs.
 func (d *Driver) Restart() {
 	d.tb.Helper()
-	d.err = nil
+	d.err, d.past = nil, task.Stats{}
 	d.stopTasks()
 	d.startTasks()
 	d.java.queues, d.java.waiting, d.java.arrived = nil, nil, d.Topics()
@@ -165,11 +169,11 @@ func (d *Driver) Restart() {
 }
 
 // Topology is what runs.
-func (d *Driver) Topology() *topology.Topology { return d.topology }
+func (d *Driver) Topology() *topology.Topology { return d.declared }
 
 // Skipped is how often the error policy had something left out, over all tasks since they were started.
 func (d *Driver) Skipped() int64 {
-	var n int64
+	n := d.past.Skipped
 	for _, r := range d.tasks {
 		n += r.task.Stats().Skipped
 	}
@@ -182,10 +186,14 @@ func (d *Driver) Dropped() map[string]int64 {
 	if d.nullKeys > 0 {
 		sum["global table: null-key"] = d.nullKeys
 	}
-	for _, r := range d.tasks {
-		for drop, n := range r.task.Stats().Dropped {
+	add := func(s *task.Stats) {
+		for drop, n := range s.Dropped {
 			sum[drop.Node+": "+drop.Reason] += n
 		}
+	}
+	add(&d.past)
+	for _, r := range d.tasks {
+		add(r.task.Stats())
 	}
 	return sum
 }
@@ -193,15 +201,20 @@ func (d *Driver) Dropped() map[string]int64 {
 // run works until there is nothing left to do.
 func (d *Driver) run() {
 	d.tb.Helper()
+	d.match()
 	if d.config.java {
 		d.runJava()
 		return
 	}
 	for again := true; again && d.err == nil; {
-		again = false
+		again = d.match()
 		for _, r := range d.tasks {
 			if d.turn(r) {
 				again = true
+			}
+			if d.appeared {
+				again = true
+				break
 			}
 		}
 	}
@@ -211,11 +224,16 @@ func (d *Driver) run() {
 func (d *Driver) turn(r *running) bool {
 	d.tb.Helper()
 	d.feed(r)
+	moved := r.task.Stats().Punctuations
 	n, err := r.task.Step(d.now, 1)
+	if err == nil && r.task.Asks() {
+		d.feed(r) // it wanted to hear that there is no more
+		n, err = r.task.Step(d.now, 1)
+	}
 	if !d.check(r, err) {
 		return d.err == nil // undone: run it again
 	}
-	if n == 0 {
+	if n == 0 && r.task.Stats().Punctuations == moved {
 		return r.caller.run()
 	}
 	r.since++

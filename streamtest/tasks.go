@@ -34,14 +34,22 @@ func (d *Driver) startTasks() {
 	}
 	d.tasks = nil
 	for _, sub := range d.topology.Subs {
-		var most int32
-		for _, t := range sub.Sources {
-			most = max(most, d.topics[t.Full(d.config.app)].topic.Partitions)
+		d.startSub(sub)
+	}
+}
+
+// startSub makes the tasks of a sub-topology.
+func (d *Driver) startSub(sub *topology.Sub) {
+	d.tb.Helper()
+	var most int32
+	for _, t := range sub.Sources {
+		if topic := d.topics[t.Full(d.config.app)]; topic != nil { // nil: nobody who writes it has anything to read
+			most = max(most, topic.topic.Partitions)
 		}
-		for p := range most {
-			if r := d.startTask(sub, p); r != nil {
-				d.tasks = append(d.tasks, r)
-			}
+	}
+	for p := range most {
+		if r := d.startTask(sub, p); r != nil {
+			d.tasks = append(d.tasks, r)
 		}
 	}
 }
@@ -74,6 +82,9 @@ func (d *Driver) startTask(sub *topology.Sub, partition int32) *running {
 	for _, t := range sub.Sources {
 		name := t.Full(d.config.app)
 		topic := d.topics[name]
+		if topic == nil {
+			continue
+		}
 		if partition >= topic.topic.Partitions {
 			continue
 		}
@@ -136,12 +147,17 @@ func (d *Driver) open(s *topology.Store, changelog *memTopic, partition int32, d
 	return st
 }
 
+func (d *Driver) closeTask(r *running) {
+	d.tb.Helper()
+	d.must(r.task.Close())
+	for _, s := range r.sub.Stores {
+		d.must(r.stores[s.Spec.Name].Close())
+	}
+}
+
 func (d *Driver) stopTasks() {
 	for _, r := range d.tasks {
-		d.must(r.task.Close())
-		for _, s := range r.sub.Stores {
-			d.must(r.stores[s.Spec.Name].Close())
-		}
+		d.closeTask(r)
 	}
 	for _, g := range d.topology.Globals {
 		d.must(d.globals[g.Store.Spec.Name].Close())

@@ -30,6 +30,7 @@ type NodeDescription struct {
 	Kind     string   `json:"kind"`
 	At       string   `json:"at"` // file:line
 	Topics   []string `json:"topics,omitempty"`
+	Pattern  string   `json:"pattern,omitempty"` // of sources that read whatever topics match it
 	Stores   []string `json:"stores,omitempty"`
 	Parents  []string `json:"parents,omitempty"`
 	Children []string `json:"children,omitempty"`
@@ -105,7 +106,11 @@ func (t *Topology) Describe() Description {
 
 func describe(n *Node, all []*Node) NodeDescription {
 	one := NodeDescription{Name: n.Label(), Kind: n.Kind, At: filepath.Base(n.At)}
-	if n.Source != nil {
+	switch {
+	case n.Source == nil:
+	case n.Source.Kind == Pattern:
+		one.Pattern = n.Source.Name
+	default:
 		one.Topics = append(one.Topics, n.Source.Logical())
 	}
 	for _, topic := range n.Sinks {
@@ -180,6 +185,8 @@ func (d Description) String() string {
 		fmt.Fprintf(&b, "   Sub-topology: %d\n", s.ID)
 		for _, n := range s.Nodes {
 			switch topics := strings.Join(n.Topics, ", "); {
+			case n.Pattern != "":
+				fmt.Fprintf(&b, "    Source: %s (topics: %s)\n      --> %s\n", n.Name, n.Pattern, names(n.Children))
 			case n.Kind == "source":
 				fmt.Fprintf(&b, "    Source: %s (topics: [%s])\n      --> %s\n", n.Name, topics, names(n.Children))
 			case len(n.Topics) == 1 && len(n.Children) == 0:

@@ -209,12 +209,12 @@ func (d *differ) globals(last, next Description) {
 func (d *differ) topics(last, next Description) {
 	was := map[string]TopicDescription{}
 	for _, t := range last.Topics {
-		if t.Kind != External {
+		if t.Kind.internal() {
 			was[t.Name] = t
 		}
 	}
 	for _, t := range next.Topics {
-		if t.Kind == External {
+		if !t.Kind.internal() {
 			continue
 		}
 		old, ok := was[t.Name]

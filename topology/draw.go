@@ -20,7 +20,10 @@ func (d Description) edges(node func(id, label, shape string), edge func(from, t
 		for i, n := range s.Nodes {
 			ids[n.Name] = place(fmt.Sprintf("n%d_%d", s.ID, i), n.Name, "operator")
 		}
-		for _, n := range s.Nodes {
+		for i, n := range s.Nodes {
+			if n.Pattern != "" {
+				edge(place(fmt.Sprintf("p%d_%d", s.ID, i), n.Pattern, "topic"), ids[n.Name], false)
+			}
 			for _, topic := range n.Topics {
 				id := place("t_"+topic, topic, "topic")
 				if n.Kind == "source" {

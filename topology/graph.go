@@ -103,20 +103,29 @@ func (g *Graph) Fail(kind error, at, format string, args ...any) {
 func (g *Graph) Topic(t Topic) *Topic {
 	for _, have := range g.topics {
 		if have.Root == t.Root && have.Name == t.Name && have.Kind == t.Kind {
-			if have.Partitions != t.Partitions || have.Reset != t.Reset || !maps.Equal(have.Config, t.Config) {
-				g.Fail(ErrConflict, t.At, "topic %q is used with different settings: partitions, reset or topic settings differ between two copies of its handle", t.Name)
+			if have.Partitions != t.Partitions || have.Reset != t.Reset || have.IdleAfter != t.IdleAfter || !maps.Equal(have.Config, t.Config) {
+				g.Fail(ErrConflict, t.At, "topic %q is used with different settings: partitions, reset, idle time or topic settings differ between two copies of its handle", t.Name)
 			}
 			return have
 		}
 	}
 	for _, have := range g.topics {
-		if have.Logical() == t.Logical() {
+		if have.Logical() == t.Logical() && (have.Kind == Pattern) == (t.Kind == Pattern) {
 			g.Fail(ErrClash, t.At, "topic %q is declared twice, here and at %s; declare its handle once and use it in both places", t.Name, have.At)
 			return have
 		}
 	}
-	if err := CheckName(t.Name); err != nil {
-		g.Fail(ErrName, t.At, "topic %q: %v", t.Name, err)
+	var err error
+	if t.Kind == Pattern {
+		t.match, err = CompilePattern(t.Name)
+	} else {
+		err = CheckName(t.Name)
+	}
+	if err != nil {
+		g.Fail(ErrName, t.At, "%s %q: %v", map[bool]string{true: "pattern", false: "topic"}[t.Kind == Pattern], t.Name, err)
+	}
+	if t.IdleAfter < 0 {
+		g.Fail(ErrConflict, t.At, "topic %q is idle after %d ms; it must not be negative", t.Name, t.IdleAfter)
 	}
 	if t.Partitions < 0 {
 		g.Fail(ErrConflict, t.At, "topic %q asks for %d partitions", t.Name, t.Partitions)

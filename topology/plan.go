@@ -31,7 +31,7 @@ func (s *Sub) Tasks(partitions func(t *Topic) int32) int32 {
 //
 // A repartition topic has the partitions its author asked for, else as many as the largest source of whoever writes it;
 // within a co-partitioned group all have the same number, that of the external ones if there are any. A changelog has
-// one partition per task.
+// one partition per task. Where patterns have matched nothing there is nothing to size topics by, and none is planned.
 func (t *Topology) Plan(app string, partitions map[string]int32) ([]TopicPlan, error) {
 	count, err := t.counts(partitions)
 	if err != nil {
@@ -39,15 +39,14 @@ func (t *Topology) Plan(app string, partitions map[string]int32) ([]TopicPlan, e
 	}
 	var plans []TopicPlan
 	for _, topic := range t.Topics {
-		if topic.Kind == Repartition {
+		if topic.Kind == Repartition && count[topic] > 0 {
 			plans = append(plans, TopicPlan{Name: topic.Full(app), Kind: Repartition, Partitions: count[topic], Config: config(topic, nil)})
 		}
 	}
 	for _, sub := range t.Subs {
 		for _, s := range sub.Stores {
-			if s.Topic != nil && s.Replay == nil {
-				plans = append(plans, TopicPlan{Name: s.Topic.Full(app), Kind: Changelog, Store: s.Spec.Name,
-					Partitions: sub.Tasks(func(t *Topic) int32 { return count[t] }), Config: config(s.Topic, s)})
+			if tasks := sub.Tasks(func(t *Topic) int32 { return count[t] }); s.Topic != nil && s.Replay == nil && tasks > 0 {
+				plans = append(plans, TopicPlan{Name: s.Topic.Full(app), Kind: Changelog, Store: s.Spec.Name, Partitions: tasks, Config: config(s.Topic, s)})
 			}
 		}
 	}
@@ -67,6 +66,7 @@ func (t *Topology) counts(partitions map[string]int32) (map[*Topic]int32, error)
 	for _, s := range t.Subs {
 		for _, topic := range s.Sources {
 			switch n := partitions[topic.Name]; {
+			case topic.Kind == Pattern: // not resolved: nothing is known of it
 			case topic.Kind == Repartition && topic.Partitions > 0:
 				count[topic] = topic.Partitions
 			case topic.Kind == Repartition:
@@ -95,17 +95,25 @@ func (t *Topology) counts(partitions map[string]int32) (map[*Topic]int32, error)
 			patient = true
 		case patient:
 			patient = false // topics that wait for each other: what is known must do
+		case slices.ContainsFunc(t.Subs, func(s *Sub) bool { return len(s.Sources) == 0 }): // patterns have matched nothing
+			return count, t.coerce(count)
 		default:
 			return nil, fmt.Errorf("repartition topic %q takes its number of partitions from itself; say Partitions(n) on its handle, at %s", left[0].Name, left[0].At)
 		}
 		open = left
 	}
+	return count, t.coerce(count)
+}
+
+// coerce gives the topics of each co-partitioned group one number of partitions.
+func (t *Topology) coerce(count map[*Topic]int32) error {
+	var errs []error
 	for _, group := range t.copartitioned() {
 		if err := coerce(group, count); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	return count, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // writers is the largest number of partitions that the sub-topologies which write a topic read; known: none is open.
@@ -186,7 +194,7 @@ func (t *Topology) copartitioned() []copartition {
 		var topics []*Topic
 		seen := map[*Node]bool{}
 		for _, from := range append(append([]*Node(nil), n.Parents...), n.With...) {
-			topics = sources(topics, from, seen)
+			topics = t.sources(topics, from, seen)
 		}
 		if len(topics) < 2 {
 			continue
@@ -210,16 +218,22 @@ func (t *Topology) copartitioned() []copartition {
 }
 
 // sources collects the source topics above n.
-func sources(topics []*Topic, n *Node, seen map[*Node]bool) []*Topic {
+func (t *Topology) sources(topics []*Topic, n *Node, seen map[*Node]bool) []*Topic {
 	if seen[n] {
 		return topics
 	}
 	seen[n] = true
+	if n.Source != nil && n.Source.Kind == Pattern {
+		for _, found := range t.found[n.Source] {
+			topics = appendNew(topics, found)
+		}
+		return topics
+	}
 	if n.Source != nil {
 		return appendNew(topics, n.Source)
 	}
 	for _, p := range n.Parents {
-		topics = sources(topics, p, seen)
+		topics = t.sources(topics, p, seen)
 	}
 	return topics
 }

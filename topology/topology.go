@@ -6,6 +6,8 @@ type Topology struct {
 	Subs    []*Sub
 	Globals []*Global
 	Topics  []*Topic // all but changelogs
+
+	found map[*Topic][]*Topic // the topics that patterns have matched; nil: not resolved
 }
 
 // Sub is a sub-topology: what one kind of task runs. Its tasks are named <ID>_<partition>, one per partition of its
@@ -52,6 +54,7 @@ func (t *Topology) Store(name string) (*Store, *Sub) {
 func (g *Graph) Build() (*Topology, error) {
 	mistakes := append(Mistakes(nil), g.mistakes...)
 	mistakes = append(mistakes, g.validate()...)
+	mistakes = append(mistakes, g.overlaps()...)
 	t := &Topology{Nodes: g.nodes, Subs: cut(g.nodes), Globals: g.globals, Topics: g.topics}
 	mistakes = append(mistakes, t.disagreements()...)
 	if len(mistakes) > 0 {

@@ -24,11 +24,39 @@ func compareTasks(a, b Task) int {
 // that has it.
 type Subtopology struct {
 	Topics   []string
-	Stateful bool // has stores worth a standby
+	Patterns []string // by which it reads further topics
+	Matched  []string // those, as far as known
+	Stateful bool     // has stores worth a standby
+}
+
+// Reads are all topics of a sub-topology.
+func (s Subtopology) Reads() []string { return slices.Concat(s.Topics, s.Matched) }
+
+// Fit notes in members what they cannot run, and returns sub-topologies with those Matched topics that every member which can run them
+// has found. A topic that is new to one of them could be given to nobody else's task: it waits until the last has found it, who
+// joins again then.
+func Fit(subs []Subtopology, members []Member) []Subtopology {
+	fit := slices.Clone(subs)
+	for i := range fit {
+		s := &fit[i]
+		for j := range members {
+			m := &members[j]
+			if !within(s.Topics, m.Topics) || !within(s.Patterns, m.Patterns) {
+				m.Without = append(m.Without, int32(i))
+				continue
+			}
+			s.Matched = slices.DeleteFunc(slices.Clone(s.Matched), func(t string) bool { return !slices.Contains(m.Topics, t) })
+		}
+	}
+	return fit
+}
+
+func within(some, all []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
 // Tasks returns the tasks of sub-topologies whose topics have the given numbers of partitions, in order: as many as the
-// widest topic has. A sub-topology with a topic that is missing has none.
+// widest topic has. A sub-topology with a topic that is missing has none; of those that were matched any may be missing.
 func Tasks(subs []Subtopology, partitions map[string]int32) []Task {
 	var tasks []Task
 	for i, s := range subs {
@@ -40,6 +68,11 @@ func Tasks(subs []Subtopology, partitions map[string]int32) []Task {
 				break
 			}
 			n = max(n, p)
+		}
+		for _, t := range s.Matched {
+			if n > 0 || len(s.Topics) == 0 {
+				n = max(n, partitions[t])
+			}
 		}
 		for p := range n {
 			tasks = append(tasks, Task{int32(i), p})
@@ -59,6 +92,8 @@ type Member struct {
 	Generation int32
 	// Local is the state on its disk.
 	Local []Local
+	// Topics and Patterns are what it reads.
+	Topics, Patterns []string
 	// Without are the sub-topologies that it cannot run: it has another version of the application.
 	Without []int32
 }

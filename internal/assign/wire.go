@@ -19,6 +19,7 @@ var errShort = errors.New("assignment data are cut short or malformed")
 type Hello struct {
 	Endpoint string
 	Local    []Local
+	Patterns []string // by which it reads topics
 }
 
 // AppendHello appends the encoding of h to dst.
@@ -29,6 +30,13 @@ func AppendHello(dst []byte, h Hello) []byte {
 	for _, l := range h.Local {
 		dst = appendTask(dst, l.Task)
 		dst = binary.AppendVarint(dst, l.Lag)
+	}
+	if len(h.Patterns) == 0 { // as before there were any
+		return dst
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(h.Patterns)))
+	for _, p := range h.Patterns {
+		dst = appendString(dst, p)
 	}
 	return dst
 }
@@ -42,6 +50,11 @@ func DecodeHello(src []byte) (Hello, error) {
 	h := Hello{Endpoint: d.string()}
 	for range d.count(3) {
 		h.Local = append(h.Local, Local{Task: d.task(), Lag: d.varint()})
+	}
+	if len(d.src) > 0 {
+		for range d.count(1) {
+			h.Patterns = append(h.Patterns, d.string())
+		}
 	}
 	return h, d.end()
 }

@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 
+	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/flow"
 )
 
@@ -36,6 +37,8 @@ type Batch struct {
 type Admin interface {
 	// Describe returns the topics that exist, by name; missing ones are absent.
 	Describe(ctx context.Context, topics ...string) (map[string]TopicInfo, error)
+	// List names all topics but the cluster's own.
+	List(ctx context.Context) ([]string, error)
 	// Create makes the topics that are missing; one that exists is no error.
 	Create(ctx context.Context, topics ...TopicSpec) error
 	// Ends returns the end offset of each partition: the last stable offset if committed, else the high watermark. What a
@@ -86,6 +89,8 @@ type Member interface {
 	Resume(tps ...TP)
 	// Position is the offset that will be polled next, once the partition has been sought.
 	Position(tp TP) (int64, bool)
+	// Subscribe replaces what there is to run, which may differ from before in Matched topics only; the group is shared out anew.
+	Subscribe(subs []assign.Subtopology)
 	// Group is what a transactional offset commit must carry. It stays as it is while a loss has not been answered.
 	Group() GroupMetadata
 	// Commit commits offsets outside any transaction.

@@ -24,8 +24,10 @@ type MemberConfig struct {
 	// Instance is Kafka's group.instance.id: a process that comes back with it gets its partitions back at once. Empty: a
 	// dynamic member.
 	Instance string
-	// Subtopologies are what there is to run; the leader of the group makes tasks of them.
+	// Subtopologies are what there is to run; the leader of the group makes tasks of them. See Member.Subscribe.
 	Subtopologies []assign.Subtopology
+	// Anchor is a topic that exists, for a member that has nothing to read yet. Nobody is given any of it. "": there is none.
+	Anchor string
 	// Standbys is the number of standby copies of each stateful task.
 	Standbys int
 	// Endpoint is where other processes reach this one; every member's comes with the plan.

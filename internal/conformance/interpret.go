@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
@@ -32,13 +31,13 @@ var nullable = serde.Null[string](serde.String)
 
 // interpreter builds a topology from a spec.
 type interpreter struct {
-	b       *stream.Builder
-	vector  *Vector
-	objects map[string]any
-	rekeyed map[string]bool // streams whose key has changed since they were last partitioned
-	topics  map[string]topic
-	inputs  []string // topics of the events, sorted
-	shared  map[string]state.Handle
+	b        *stream.Builder
+	vector   *Vector
+	objects  map[string]any
+	rekeyed  map[string]bool // streams whose key has changed since they were last partitioned
+	topics   map[string]topic
+	patterns map[string]stream.TopicPattern[text, text]
+	shared   map[string]state.Handle
 
 	crossings []crossing // where streams went through repartition topics of their own
 	crossed   []crossing // where they need none, since they come from one that was moved up
@@ -59,14 +58,8 @@ func (v *Vector) build(b *stream.Builder) error {
 }
 
 func (v *Vector) interpret(b *stream.Builder) *interpreter {
-	in := &interpreter{b: b, vector: v, objects: map[string]any{}, rekeyed: map[string]bool{}, topics: map[string]topic{}, shared: map[string]state.Handle{}}
-	for _, e := range v.Events {
-		if e.Topic != "" && !slices.Contains(in.inputs, e.Topic) {
-			in.inputs = append(in.inputs, e.Topic)
-		}
-	}
-	slices.Sort(in.inputs)
-	return in
+	return &interpreter{b: b, vector: v, objects: map[string]any{}, rekeyed: map[string]bool{}, topics: map[string]topic{},
+		patterns: map[string]stream.TopicPattern[text, text]{}, shared: map[string]state.Handle{}}
 }
 
 func (in *interpreter) build() (err error) {
@@ -229,34 +222,50 @@ func (in *interpreter) topic(name string, step Step) topic {
 	t, ok := in.topics[name]
 	if !ok {
 		t = stream.NewTopic(name, nullable, nullable)
-		switch step.text("timestamps") {
-		case "value":
-			t = t.Timestamps(func(r record, _ time.Time) time.Time { return time.UnixMilli(embedded(r.Value)) })
-		case "valueOrPartitionTime":
-			t = t.Timestamps(func(r record, last time.Time) time.Time {
-				if at := embedded(r.Value); at >= 0 {
-					return time.UnixMilli(at)
-				}
-				return last
-			})
+		if f := timestamps(step); f != nil {
+			t = t.Timestamps(f)
 		}
 		in.topics[name] = t
 	}
 	return t
 }
 
-func (in *interpreter) source(step Step) streamOf {
-	names := step.texts("topics")
-	if step.has("pattern") {
-		pattern := regexp.MustCompile("^(?:" + step.text("pattern") + ")$")
-		for _, name := range in.inputs {
-			if pattern.MatchString(name) {
-				names = append(names, name)
+// pattern is the handle of a pattern: there is one for each.
+func (in *interpreter) pattern(step Step) stream.TopicPattern[text, text] {
+	name := step.text("pattern")
+	p, ok := in.patterns[name]
+	if !ok {
+		p = stream.NewTopicPattern(name, nullable, nullable)
+		if f := timestamps(step); f != nil {
+			p = p.Timestamps(f)
+		}
+		in.patterns[name] = p
+	}
+	return p
+}
+
+// timestamps is where a source takes the time of its records from; nil: Kafka's.
+func timestamps(step Step) func(record, time.Time) time.Time {
+	switch step.text("timestamps") {
+	case "value":
+		return func(r record, _ time.Time) time.Time { return time.UnixMilli(embedded(r.Value)) }
+	case "valueOrPartitionTime":
+		return func(r record, last time.Time) time.Time {
+			if at := embedded(r.Value); at >= 0 {
+				return time.UnixMilli(at)
 			}
+			return last
 		}
 	}
+	return nil
+}
+
+func (in *interpreter) source(step Step) streamOf {
+	if step.has("pattern") {
+		return in.b.StreamPattern(in.pattern(step))
+	}
 	var topics []topic
-	for _, name := range names {
+	for _, name := range step.texts("topics") {
 		topics = append(topics, in.topic(name, step))
 	}
 	return in.b.Stream(topics[0], topics[1:]...)

@@ -314,7 +314,11 @@ func (l *live) caughtUp(admin *kadm.Client, ends kadm.ListedOffsets) bool {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	for _, sub := range l.top.Subs {
+	top, err := l.top.Resolve("oracle", l.external())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, sub := range top.Subs {
 		for _, source := range sub.Sources {
 			name := source.Full("oracle")
 			for p := range ends[name] {

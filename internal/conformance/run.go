@@ -47,6 +47,11 @@ func (v *Vector) compare(tb testing.TB, java bool) (differences []string, err er
 		return []string{err.Error()}, nil
 	}
 	options := []streamtest.Option{streamtest.App("oracle"), streamtest.Start(time.UnixMilli(1e12))}
+	for _, e := range v.Events { // they are there from the start, for patterns to match
+		if e.Topic != "" {
+			options = append(options, streamtest.TopicPartitions(e.Topic, 1))
+		}
+	}
 	switch v.Spec.Config.OnError {
 	case "continue":
 		options = append(options, streamtest.ContinueErrors())

@@ -129,6 +129,11 @@ type Env interface {
 	// Every asks for a punctuator. In stream time the first call comes with the first record; in wall-clock time
 	// after one interval. Missed calls are not made up for: the next one is on the original grid.
 	Every(node int, interval int64, streamTime bool, f func(c *Ctx, at int64)) (stop func())
+	// Idle registers an operator that goes by stream time, for when that moves on without a record: move then takes c.StreamTime over and
+	// does what has become due. due is the earliest stream time at which there will be something to do, negative if that is known after the next move only; ok=false:
+	// there is nothing.
+	// Parents are moved before children.
+	Idle(node int, due func() (at int64, ok bool, err error), move func(c *Ctx))
 	// Cell is a number that belongs to the state of a node: Undo takes it back. It starts at -1. With keep it is committed
 	// along with the offsets under its name and found again after a restart, as Kafka Streams does with the last emit
 	// time of a window store; the name must then be unique in the task.

@@ -81,6 +81,15 @@ func (w *Waiting[K, V]) Release(from, to int64, f func(k K, r Waiter[V]) bool) e
 	return err
 }
 
+// First is the earliest time of a record that waits, from a time on.
+func (w *Waiting[K, V]) First(from int64) (at int64, ok bool, err error) {
+	err = w.kv.Range(&waitKey[K]{time: from, edge: true}, nil, func(k waitKey[K], _ Waiter[V], _ int64) bool {
+		at, ok = k.time, true
+		return false
+	})
+	return at, ok, err
+}
+
 var errWaiter = errors.New("not a record of a buffer of a stream-table join")
 
 // waitKeySerde writes a byte 0, the time, the key and the number.

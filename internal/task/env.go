@@ -90,6 +90,10 @@ func (e *env) Calls(node int, limit int, timeout time.Duration) func(*flow.Ctx, 
 	return e.t.calls.operator(node, limit, timeout)
 }
 
+func (e *env) Idle(node int, due func() (int64, bool, error), move func(c *flow.Ctx)) {
+	e.t.idlers = append(e.t.idlers, idler{e.t.node(node), due, move})
+}
+
 func (e *env) RequestCommit() { e.t.asked = true }
 
 func (e *env) Close(f func() error) { e.t.closers = append(e.t.closers, f) }

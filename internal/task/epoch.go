@@ -12,7 +12,8 @@ type Epoch struct {
 	N uint32
 	// Records are the sinks' records that were not taken, the results held back until now, and the changelog records.
 	Records []flow.Out
-	// Offsets are the input positions to commit, by topic: those that moved, and at least one if anything happened.
+	// Offsets are the input positions to commit, by topic: those that moved, and at least one if anything happened; all, if inputs may
+	// come and go.
 	Offsets map[string]Position
 	// Dirty is false if nothing happened since the last one: then nothing was sealed, N is 0, and neither Done nor Undo follows.
 	Dirty bool
@@ -128,7 +129,7 @@ func (t *Task) offsets() map[string]Position {
 		q.committed = q.next
 	}
 	for _, q := range t.queues {
-		if q.next >= 0 && q.next != q.committed {
+		if q.next >= 0 && (q.next != q.committed || t.whole) {
 			put(q)
 		}
 	}

@@ -30,6 +30,7 @@ type queue struct {
 	committed     int64              // next as of the last Seal
 	partitionTime int64              // the greatest record time taken up
 	end           int64              // end of the partition, as last heard; -1 never
+	asked         bool               // its end is to be heard anew, see rest
 	deadline      int64              // of waiting for an empty partition that is caught up; 0: not waiting
 	troubles      map[int64]*trouble // records that failed, by offset
 }
@@ -60,6 +61,7 @@ func (t *Task) Add(topic string, records []flow.In, next int64, release func()) 
 		next = q.added
 	}
 	q.added = next
+	t.rest.broken = true
 	if len(records) == 0 {
 		if release != nil {
 			release()
@@ -107,7 +109,7 @@ func (t *Task) Position(topic string) int64 {
 // not hold up the others (longer than Config.MaxIdle); one that is not, does.
 func (t *Task) Caught(topic string, end int64) {
 	if q := t.byName[topic]; q != nil {
-		q.end = end
+		q.end, q.asked = end, false
 	}
 }
 

@@ -50,7 +50,10 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 	for n < most && !t.asked && !t.calls.full {
 		q, limit := t.choose(now)
 		if q == nil {
-			break
+			if n == 0 {
+				err = t.idle(now)
+			}
+			return n, err
 		}
 		t.dirty = true
 		for n < most && !t.asked && !t.calls.full {
@@ -173,7 +176,7 @@ func (t *Task) Wake() int64 {
 	if t.sealing {
 		return at
 	}
-	at = min(at, t.wallNext)
+	at = min(at, t.wallNext, t.rest.wake)
 	for _, q := range t.queues {
 		if q.deadline > 0 && q.empty() {
 			at = min(at, q.deadline)

@@ -70,6 +70,8 @@ type Task struct {
 	streamNext int64 // the earliest stream-time punctuator
 	wallNext   int64
 	flushers   []flusher
+	idlers     []idler
+	rest       rest
 	closers    []func() error
 	names      map[string]string // logical names of internal topics -> full ones
 	topics     map[string]*flow.Topic
@@ -82,6 +84,7 @@ type Task struct {
 	sequence int64  // of the last sealed epoch
 	starts   []snapshot
 	dirty    bool
+	whole    bool // inputs may come and go: each carries all that is committed, as any of them may be the last that is left
 	passed   int  // records that were passed over in this step because of their time
 	asked    bool // a commit was requested
 	broken   error
@@ -129,6 +132,9 @@ func New(config Config) (*Task, error) {
 		if s.Spec.TTL > 0 {
 			t.aging = append(t.aging, st)
 		}
+	}
+	for _, n := range config.Sub.Nodes {
+		t.whole = t.whole || n.Source != nil && n.Source.Kind == topology.Pattern
 	}
 	for _, topic := range config.Sub.Sinks {
 		if topic.Kind != topology.External {
@@ -226,7 +232,7 @@ func (t *Task) wire(kept map[string]int64) error {
 	nodes := t.config.Sub.Nodes
 	children := make(map[*topology.Node][]any, len(nodes))
 	env := &env{t: t, kept: kept}
-	t.flushers, t.closers = t.flushers[:0], t.closers[:0]
+	t.flushers, t.closers, t.idlers = t.flushers[:0], t.closers[:0], t.idlers[:0]
 	for _, p := range t.puncts {
 		p.f = nil
 	}
@@ -249,12 +255,13 @@ func (t *Task) wire(kept map[string]int64) error {
 			continue
 		}
 		for _, q := range t.queues {
-			if q.source == n.Source {
+			if n.Source.Reads(q.source) {
 				q.node, q.feed, q.extract = n, n.Feed(fn), n.Extract
 			}
 		}
 	}
 	sortFlushers(t.flushers)
+	t.wireRest(env)
 	t.schedule()
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ func (w *worker) act(a commit.Action) {
 	case commit.Produce:
 		w.produce(a.Epoch)
 	case commit.CommitOffsets, commit.CommitPlain, commit.End, commit.Abort, commit.Init, commit.Compare:
-		w.courier <- a
+		w.courier <- errand{a, w.owners(a.Tasks)}
 	case commit.Done:
 		w.done(a)
 	case commit.Undo:
@@ -251,8 +252,25 @@ func (w *worker) failed(err error) {
 	w.end(true)
 }
 
+// errand is an action for the courier, and for Compare whose the inputs are: what a task reads may change meanwhile.
+type errand struct {
+	commit.Action
+	owners map[cluster.TP]commit.Task
+}
+
+// owners are the inputs of tasks.
+func (w *worker) owners(tasks []commit.Task) map[cluster.TP]commit.Task {
+	owners := map[cluster.TP]commit.Task{}
+	for _, name := range tasks {
+		for _, tp := range w.byName[name].slot.tps {
+			owners[tp] = name
+		}
+	}
+	return owners
+}
+
 // ask carries out one of the actions that are answered, on the courier's goroutine.
-func (w *worker) ask(ctx context.Context, a commit.Action) {
+func (w *worker) ask(ctx context.Context, a errand) {
 	ctx, cancel := context.WithTimeout(ctx, w.n.cfg.TransactionTimeout)
 	defer cancel()
 	var err error
@@ -271,23 +289,19 @@ func (w *worker) ask(ctx context.Context, a commit.Action) {
 	case commit.Init:
 		err = w.producer.Init(ctx)
 	case commit.Compare:
-		got, err := w.sequences(ctx, a.Tasks)
+		got, err := w.sequences(ctx, a.owners)
 		w.box.put(func() { w.m.Compared(got, err) })
 		return
+	}
+	if err != nil && errors.Is(err, cluster.ErrMissingTopic) && w.n.passes(err) {
+		err = fmt.Errorf("%s", err) // it is tried again
 	}
 	w.box.put(func() { w.m.Answer(err) })
 }
 
 // sequences reads the committed sequence of each task.
-func (w *worker) sequences(ctx context.Context, tasks []commit.Task) (map[commit.Task]commit.Sequence, error) {
-	var tps []cluster.TP
-	owner := map[cluster.TP]commit.Task{}
-	for _, name := range tasks {
-		for _, tp := range w.n.inputs(parseID(name)) {
-			tps = append(tps, tp)
-			owner[tp] = name
-		}
-	}
+func (w *worker) sequences(ctx context.Context, owner map[cluster.TP]commit.Task) (map[commit.Task]commit.Sequence, error) {
+	tps := slices.Collect(maps.Keys(owner))
 	offsets, err := w.n.admin.Committed(ctx, w.n.cfg.App, tps...)
 	if err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func (n *Node) deploy(ctx context.Context) error {
 func (n *Node) describe() topology.Description {
 	d := n.cfg.Topology.Describe()
 	for i, t := range d.Topics {
-		if t.Kind != topology.External {
+		if t.Kind == topology.Repartition {
 			info, _ := n.topics.info(n.cfg.App + "-" + t.Name)
 			d.Topics[i].Partitions = info.Partitions
 		}

@@ -184,7 +184,7 @@ func run(t testing.TB, log *mem.Log, d *disk, topo *topology.Topology, change fu
 	}
 	cfg := worker.Config{App: "app", Topology: topo, Cluster: patient{p.conn}, State: d, Identity: id, Transactional: true,
 		CommitInterval: 5 * time.Millisecond, TransactionTimeout: 10 * time.Second, Workers: 2, Memory: 64 << 20, StopTimeout: 5 * time.Second,
-		PurgeInterval: time.Hour, WatchInterval: time.Hour, Metrics: metrics, Logger: slog.New(slog.NewTextHandler(out, nil)), Now: time.Now,
+		PurgeInterval: time.Hour, WatchInterval: time.Hour, MetadataMaxAge: time.Hour, Metrics: metrics, Logger: slog.New(slog.NewTextHandler(out, nil)), Now: time.Now,
 		Event: func(e worker.Event) {
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -187,7 +187,7 @@ func (k *keeper) openAll(ctx context.Context, slots []*slot) {
 	err := k.tryOpen(ctx, slots)
 	switch {
 	case err == nil || ctx.Err() != nil:
-	case transient(err):
+	case k.n.passes(err):
 		if k.retries++; k.retries == 1 || k.retries%20 == 0 {
 			k.n.log.Warn("opening tasks fails, trying again", "error", err, "times", k.retries)
 		}
@@ -238,7 +238,7 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 	}
 	var opened []*opening
 	for i, s := range slots {
-		h := &hosted{db: dbs[i], slot: s, name: s.name, sub: n.sub(s.id), start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
+		h := &hosted{db: dbs[i], slot: s, name: s.name, sub: s.sub, start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
 			paused: map[cluster.TP]bool{}, committed: map[cluster.TP]int64{}}
 		opened = append(opened, &opening{h: h, committed: map[string]string{}})
 		k.opening[s] = opened[i] // all of them before anything can fail, so that all are closed
@@ -431,7 +431,7 @@ func (k *keeper) finish(o *opening) error {
 // application says: all that lies there has been committed by the tasks before it, and nobody has read it.
 func (n *Node) reset(tp cluster.TP, start, end int64) (int64, error) {
 	topic := n.source(tp.Topic)
-	if topic.Kind == topology.Repartition {
+	if topic == nil || topic.Kind == topology.Repartition { // nil: deleted by now, and soon noticed
 		return start, nil
 	}
 	how := topic.Reset
@@ -452,7 +452,7 @@ func (n *Node) openStates(slots []*slot) ([]tier.DB, error) {
 	dbs, errs := make([]tier.DB, len(slots)), make([]error, len(slots))
 	var wg sync.WaitGroup
 	for i, s := range slots {
-		if len(n.sub(s.id).Stores) == 0 {
+		if len(s.sub.Stores) == 0 {
 			continue
 		}
 		wg.Go(func() {
@@ -502,7 +502,7 @@ func deleteRetention(info cluster.TopicInfo) int64 {
 func (n *Node) startGlobals(ctx context.Context, reader cluster.Reader) (*restore.Follower, error) {
 	follower := restore.New(reader)
 	var tps []cluster.TP
-	for _, g := range n.cfg.Topology.Globals {
+	for _, g := range n.topology().Globals {
 		info, _ := n.topics.info(g.Topic.Name)
 		for p := range info.Partitions {
 			tps = append(tps, cluster.TP{Topic: g.Topic.Name, Partition: p})
@@ -522,7 +522,7 @@ func (n *Node) startGlobals(ctx context.Context, reader cluster.Reader) (*restor
 		return nil, err
 	}
 	behind := map[cluster.TP]bool{}
-	for _, g := range n.cfg.Topology.Globals {
+	for _, g := range n.topology().Globals {
 		targets, err := n.openGlobal(g, starts, ends)
 		if err != nil {
 			return nil, fmt.Errorf("global table %q: %w", g.Store.Spec.Name, err)

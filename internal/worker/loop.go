@@ -20,7 +20,7 @@ type worker struct {
 	n        *Node
 	index    int
 	box      *mailbox[func()]
-	courier  chan commit.Action
+	courier  chan errand
 	producer cluster.Producer
 	m        *commit.Machine
 	hosted   []*hosted
@@ -55,7 +55,7 @@ type taken struct {
 const recordCost = 200
 
 func newWorker(n *Node, index int, producer cluster.Producer) *worker {
-	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan commit.Action, 1), producer: producer, turn: 64}
+	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan errand, 1), producer: producer, turn: 64}
 	w.begin()
 	return w
 }
@@ -282,7 +282,7 @@ func (w *worker) giveUp(slots []*slot, lost bool) {
 	w.box.put(func() {
 		var names []string
 		for _, s := range slots {
-			if h := w.byName[s.name]; h != nil && h.slot == s {
+			if h := w.byName[s.name]; h != nil && h.slot == s && (lost || !h.leaving) {
 				h.leaving = true
 				names = append(names, s.name)
 			}
@@ -358,19 +358,18 @@ func (w *worker) restart(cause error) error {
 	return nil
 }
 
-// waitsForEnds says whether a task cannot go on before it knows where a partition ends.
-func (w *worker) waitsForEnds() bool {
-	return slices.ContainsFunc(w.hosted, func(h *hosted) bool { return len(h.slot.tps) > 1 && !h.leaving })
+// asks says whether a task is told where its inputs end: it cannot go on before it knows.
+func (w *worker) asks(h *hosted) bool {
+	return !h.leaving && (len(h.slot.tps) > 1 && w.n.cfg.MaxIdle >= 0 || h.task.Asks())
 }
 
-// askEnds asks for the ends of empty inputs of tasks with several: one that is empty at its end does not hold up the others.
+func (w *worker) waitsForEnds() bool { return slices.ContainsFunc(w.hosted, w.asks) }
+
+// askEnds asks for the ends of empty inputs: one that is empty at its end does not hold up the others, nor stream time.
 func (w *worker) askEnds() {
-	if w.n.cfg.MaxIdle < 0 {
-		return
-	}
 	var tps []cluster.TP
 	for _, h := range w.hosted {
-		if len(h.slot.tps) < 2 || h.leaving {
+		if !w.asks(h) {
 			continue
 		}
 		for _, tp := range h.slot.tps {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +28,8 @@ type Node struct {
 	metrics *Metrics
 	admin   cluster.Admin
 	topics  *topics
-	writer  int64 // this process in committed metadata
+	found   atomic.Pointer[topology.Topology] // what runs, with the topics that its patterns have matched
+	writer  int64                             // this process in committed metadata
 
 	work    context.Context // of everything that a clean stop still needs
 	all     sync.WaitGroup  // what Run has started
@@ -74,6 +74,7 @@ func New(cfg Config) *Node {
 		running: map[string]*worker{}, status: map[string]TaskStatus{}, ready: make(chan struct{})}
 	n.metrics.node.Store(n)
 	n.topics = newTopics(n)
+	n.found.Store(cfg.Topology)
 	var b [8]byte
 	rand.Read(b[:])
 	n.writer = int64(binary.BigEndian.Uint64(b[:]))
@@ -199,7 +200,7 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 		globals.Go(func() { n.followGlobals(following, follower) })
 	}
 
-	if len(n.cfg.Topology.Subs) == 0 { // nothing but global tables: there is no group to join
+	if len(n.topology().Subs) == 0 { // nothing but global tables: there is no group to join
 		n.setState(Running)
 		close(n.ready)
 		<-ctx.Done()
@@ -212,7 +213,7 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	}
 	defer reader.Close()
 	member, err := n.cfg.Cluster.Member(cluster.MemberConfig{Group: n.cfg.App, Instance: n.cfg.Identity.Instance,
-		Subtopologies: n.subtopologies(), Endpoint: n.cfg.Advertise, SessionTimeout: n.cfg.SessionTimeout})
+		Subtopologies: n.subtopologies(), Anchor: n.anchor(), Endpoint: n.cfg.Advertise, SessionTimeout: n.cfg.SessionTimeout})
 	if err != nil {
 		return fmt.Errorf("joining the group: %w", err)
 	}
@@ -222,7 +223,7 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	n.mu.Unlock()
 	n.setState(Joining)
 	n.poller, n.keeper = newPoller(n, member), newKeeper(n, reader)
-	n.warden = &warden{n: n, box: newMailbox[endsWanted]()}
+	n.warden = &warden{n: n, box: newMailbox[endsWanted](), look: make(chan struct{}, 1)}
 
 	var workers, couriers sync.WaitGroup
 	for _, w := range n.workers {
@@ -314,6 +315,9 @@ func (n *Node) stopWorkers(workers *sync.WaitGroup, abort context.CancelFunc) er
 func (n *Node) producers(ctx context.Context) ([]cluster.Producer, error) {
 	id := n.cfg.Identity
 	want := min(n.cfg.Workers, max(n.taskCount(), 1))
+	if n.cfg.Topology.Patterns() {
+		want = n.cfg.Workers // there may be more tasks later
+	}
 	ever := max(want, id.Producers)
 	if ever > id.Producers {
 		id.Producers = ever
@@ -421,11 +425,14 @@ func (n *Node) emit(e Event) {
 
 // What the topology says of tasks.
 
-func (n *Node) sub(id task.ID) *topology.Sub { return n.cfg.Topology.Subs[id.Sub] }
+// topology is as of the last look at which topics there are.
+func (n *Node) topology() *topology.Topology { return n.found.Load() }
+
+func (n *Node) sub(id task.ID) *topology.Sub { return n.topology().Subs[id.Sub] }
 
 // taskOf is the task that reads a partition.
 func (n *Node) taskOf(tp cluster.TP) (task.ID, bool) {
-	for _, s := range n.cfg.Topology.Subs {
+	for _, s := range n.topology().Subs {
 		for _, t := range s.Sources {
 			if t.Full(n.cfg.App) == tp.Topic {
 				return task.ID{Sub: s.ID, Partition: tp.Partition}, true
@@ -435,28 +442,16 @@ func (n *Node) taskOf(tp cluster.TP) (task.ID, bool) {
 	return task.ID{}, false
 }
 
-// source is a topic that is read, by its full name.
+// source is a topic that is read, by its full name; nil: it is not read any more.
 func (n *Node) source(name string) *topology.Topic {
-	for _, s := range n.cfg.Topology.Subs {
+	for _, s := range n.topology().Subs {
 		for _, t := range s.Sources {
 			if t.Full(n.cfg.App) == name {
 				return t
 			}
 		}
 	}
-	panic("worker: " + name + " is not read")
-}
-
-// inputs are the partitions that a task reads.
-func (n *Node) inputs(id task.ID) []cluster.TP {
-	var tps []cluster.TP
-	for _, t := range n.sub(id).Sources {
-		name := t.Full(n.cfg.App)
-		if info, _ := n.topics.info(name); id.Partition < info.Partitions {
-			tps = append(tps, cluster.TP{Topic: name, Partition: id.Partition})
-		}
-	}
-	return tps
+	return nil
 }
 
 // changelogs are the partitions that a task's stores write to.
@@ -480,7 +475,7 @@ func (n *Node) width(s *topology.Sub) int32 {
 
 func (n *Node) taskCount() int {
 	count := 0
-	for _, s := range n.cfg.Topology.Subs {
+	for _, s := range n.topology().Subs {
 		count += int(n.width(s))
 	}
 	return count
@@ -488,10 +483,19 @@ func (n *Node) taskCount() int {
 
 func (n *Node) subtopologies() []assign.Subtopology {
 	var subs []assign.Subtopology
-	for _, s := range n.cfg.Topology.Subs {
+	for i, s := range n.topology().Subs {
 		var one assign.Subtopology
 		for _, t := range s.Sources {
-			one.Topics = append(one.Topics, t.Full(n.cfg.App))
+			if t.Of != nil {
+				one.Matched = append(one.Matched, t.Name)
+			} else {
+				one.Topics = append(one.Topics, t.Full(n.cfg.App))
+			}
+		}
+		for _, t := range n.cfg.Topology.Subs[i].Sources {
+			if t.Kind == topology.Pattern {
+				one.Patterns = append(one.Patterns, t.Name)
+			}
 		}
 		for _, st := range s.Stores {
 			one.Stateful = one.Stateful || st.Topic != nil
@@ -501,6 +505,14 @@ func (n *Node) subtopologies() []assign.Subtopology {
 	return subs
 }
 
+// anchor keeps a process in the group that has nothing to read yet.
+func (n *Node) anchor() string {
+	if n.cfg.Topology.Patterns() {
+		return DeployedTopic(n.cfg.App)
+	}
+	return ""
+}
+
 // leastBusy is the worker with the fewest tasks.
 func (n *Node) leastBusy() *worker {
 	return slices.MinFunc(n.workers, func(a, b *worker) int { return cmp.Compare(a.tasks.Load(), b.tasks.Load()) })
@@ -508,15 +520,4 @@ func (n *Node) leastBusy() *worker {
 
 func compareIDs(a, b task.ID) int {
 	return cmp.Or(cmp.Compare(a.Sub, b.Sub), cmp.Compare(a.Partition, b.Partition))
-}
-
-// parseID reads a name that an ID has made.
-func parseID(name string) task.ID {
-	sub, partition, _ := strings.Cut(name, "_")
-	s, err1 := strconv.Atoi(sub)
-	p, err2 := strconv.ParseInt(partition, 10, 32)
-	if err1 != nil || err2 != nil {
-		panic("worker: " + name + " is no task")
-	}
-	return task.ID{Sub: s, Partition: int32(p)}
 }

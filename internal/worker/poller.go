@@ -10,15 +10,19 @@ import (
 	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/task"
+	"github.com/moldau/moldau/topology"
 )
 
 // slot is a task that the group has given to this process, from Assigned until nothing of it is open any more.
 type slot struct {
 	id     task.ID
 	name   string
+	sub    *topology.Sub // with the topics that there were
 	tps    []cluster.TP
 	worker *worker // nil while the keeper has it
 	going  bool    // revoked or lost: the group, or our own rejoin, waits for it
+	// changing: it is being closed, and opened again with other inputs.
+	changing bool
 }
 
 // source says where batches of a partition go. seeks counts how often it has been sought, so that a worker can tell what
@@ -79,7 +83,7 @@ func (p *poller) rest() {
 
 // failed: polling does not work. Not every cause passes.
 func (p *poller) failed(ctx context.Context, err error) {
-	if !transient(err) {
+	if !p.n.passes(err) {
 		if errors.Is(err, cluster.ErrOutOfRange) {
 			err = fmt.Errorf("%w: %w", ErrOffsets, err)
 		}
@@ -182,8 +186,9 @@ func (p *poller) complete(tps []cluster.TP) []*slot {
 			continue
 		}
 		seen[id] = true
-		s := &slot{id: id, name: id.String(), tps: p.n.inputs(id)}
-		if !slices.ContainsFunc(s.tps, func(tp cluster.TP) bool { return !p.owned[tp] }) {
+		s := &slot{id: id, name: id.String(), sub: p.n.sub(id)}
+		var whole bool
+		if s.tps, whole = p.inputs(s); whole {
 			slots = append(slots, s)
 		}
 	}
@@ -195,7 +200,10 @@ func (p *poller) complete(tps []cluster.TP) []*slot {
 func (p *poller) open(slots []*slot) {
 	var fresh []*slot
 	for _, s := range slots {
-		if p.slots[s.name] != nil {
+		if have := p.slots[s.name]; have != nil {
+			if !slices.Equal(have.tps, s.tps) {
+				p.reopen(have, false)
+			}
 			continue
 		}
 		p.slots[s.name] = s
@@ -242,7 +250,7 @@ func (p *poller) giveUp(tps []cluster.TP, lost bool) {
 
 // ready takes over a task that the keeper has restored: a worker gets it, and reading begins.
 func (p *poller) ready(s *slot, h *hosted) {
-	if s.going || p.stopping {
+	if s.going || s.changing || p.stopping {
 		p.n.closeTask(h, false)
 		p.closed(s)
 		return
@@ -282,10 +290,10 @@ func (p *poller) closed(s *slot) {
 	if s.going {
 		p.releases--
 		p.answer()
-		return
 	}
-	if !p.stopping && p.n.failure() == nil {
-		p.open(p.complete(s.tps))
+	// Of a task that was taken away there may be inputs left: a topic is gone that one of its patterns had matched.
+	if left := slices.DeleteFunc(slices.Clone(s.tps), func(tp cluster.TP) bool { return !p.owned[tp] }); !p.stopping && p.n.failure() == nil {
+		p.open(p.complete(left))
 	}
 }
 

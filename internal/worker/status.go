@@ -231,10 +231,10 @@ func (e *NotHere) Unwrap() error { return ErrNotHere }
 
 // Partitions is the number of tasks that share a store; 0: the store is a global table's.
 func (n *Node) Partitions(store string) (int32, error) {
-	if _, sub := n.cfg.Topology.Store(store); sub != nil {
+	if _, sub := n.topology().Store(store); sub != nil {
 		return n.width(sub), nil
 	}
-	if s, _ := n.cfg.Topology.Store(store); s != nil {
+	if s, _ := n.topology().Store(store); s != nil {
 		return 0, nil
 	}
 	return 0, fmt.Errorf("%w: %q", ErrNoStore, store)
@@ -242,7 +242,7 @@ func (n *Node) Partitions(store string) (int32, error) {
 
 // Here says whether this process runs the task of a store's partition; if not, the error is a *NotHere.
 func (n *Node) Here(store string, partition int32) error {
-	_, sub := n.cfg.Topology.Store(store)
+	_, sub := n.topology().Store(store)
 	if sub == nil {
 		_, err := n.Partitions(store)
 		return err
@@ -270,7 +270,7 @@ func (n *Node) where(id task.ID) (*worker, error) {
 // Query calls f with a store between two steps of its task, so that nothing else happens to it meanwhile. f must be short.
 // A global table's partition is not looked at.
 func (n *Node) Query(ctx context.Context, store string, partition int32, f func(flow.Store)) error {
-	_, sub := n.cfg.Topology.Store(store)
+	_, sub := n.topology().Store(store)
 	if sub == nil {
 		if _, err := n.Partitions(store); err != nil {
 			return err

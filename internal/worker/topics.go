@@ -25,7 +25,7 @@ type topics struct {
 	infos map[string]cluster.TopicInfo
 	flows map[string]*flow.Topic
 
-	internal []string // names of the application's own topics; set before anybody else runs
+	internal []string // names of the application's own topics; the start's, then the warden's
 }
 
 func newTopics(n *Node) *topics {
@@ -33,9 +33,12 @@ func newTopics(n *Node) *topics {
 }
 
 // prepare sees to it that every topic is there and as it must be: external ones exist, or are created on the bundled
-// broker; internal ones are created or verified; none is another one than last time.
+// broker; internal ones are created or verified; none is another one than last time. Patterns take in what there is.
 func (t *topics) prepare(ctx context.Context) error {
-	top := t.n.cfg.Topology
+	top, err := t.resolve(ctx)
+	if err != nil {
+		return err
+	}
 	var external []*topology.Topic
 	read := map[*topology.Topic]bool{}
 	for _, topic := range top.Topics {
@@ -66,9 +69,13 @@ func (t *topics) prepare(ctx context.Context) error {
 	}
 	var missing []*topology.Topic
 	for _, topic := range external {
-		if _, ok := infos[topic.Name]; !ok {
-			missing = append(missing, topic)
+		if _, ok := infos[topic.Name]; ok {
+			continue
 		}
+		if topic.Of != nil {
+			return t.prepare(ctx) // it has gone since
+		}
+		missing = append(missing, topic)
 	}
 	if len(missing) > 0 {
 		if !t.n.cfg.Bundled {
@@ -77,16 +84,14 @@ func (t *topics) prepare(ctx context.Context) error {
 		if err := t.createExternal(ctx, missing); err != nil {
 			return err
 		}
-		if infos, err = t.describe(ctx, names); err != nil {
-			return err
-		}
+		return t.prepare(ctx) // what was created may match a pattern
 	}
 	t.learn(infos)
 	partitions := map[string]int32{}
 	for name, info := range infos {
 		partitions[name] = info.Partitions
 	}
-	if err := t.compare(read); err != nil {
+	if err := t.compare(top, read); err != nil {
 		return err
 	}
 	for _, s := range t.sourced() {
@@ -98,7 +103,11 @@ func (t *topics) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTopics, err)
 	}
-	return t.prepareInternal(ctx, plans)
+	if err := t.prepareInternal(ctx, plans); err != nil {
+		return err
+	}
+	t.n.found.Store(top)
+	return nil
 }
 
 func (t *topics) describe(ctx context.Context, names []string) (map[string]cluster.TopicInfo, error) {
@@ -254,6 +263,7 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 		}
 	}
 	t.learn(infos)
+	t.internal = nil
 	changelogs := map[string]SeenTopic{}
 	for _, p := range plans {
 		t.internal = append(t.internal, p.Name)
@@ -278,7 +288,7 @@ func (t *topics) forgotten(ctx context.Context, p topology.TopicPlan, infos map[
 	if !known || there && (was.ID == "" || was.ID == seen(info).ID) {
 		return nil
 	}
-	_, sub := t.n.cfg.Topology.Store(p.Store)
+	_, sub := t.n.topology().Store(p.Store)
 	if sub == nil {
 		return nil
 	}
@@ -341,10 +351,10 @@ func verify(p topology.TopicPlan, info cluster.TopicInfo) error {
 }
 
 // compare checks the source topics against what the state directory remembers of them.
-func (t *topics) compare(read map[*topology.Topic]bool) error {
+func (t *topics) compare(top *topology.Topology, read map[*topology.Topic]bool) error {
 	id := t.n.cfg.Identity
 	now := map[string]SeenTopic{}
-	for _, topic := range t.n.cfg.Topology.Topics {
+	for _, topic := range top.Topics {
 		if topic.Kind != topology.External || !read[topic] {
 			continue
 		}
@@ -386,6 +396,9 @@ func (t *topics) watch(ctx context.Context) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(id.Topics)) {
 		info, ok := infos[name]
+		if source := t.n.source(name); !ok && source != nil && source.Of != nil {
+			return errVanished
+		}
 		if !ok {
 			return fmt.Errorf("%w: source topic %q has been deleted: %w", ErrTopics, name, cluster.ErrMissingTopic)
 		}

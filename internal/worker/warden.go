@@ -15,6 +15,8 @@ import (
 type warden struct {
 	n   *Node
 	box *mailbox[endsWanted]
+	// look asks for a look at which topics there are.
+	look chan struct{}
 }
 
 type endsWanted struct {
@@ -35,6 +37,8 @@ func (d *warden) run(ctx context.Context) {
 	defer purge.Stop()
 	watch := time.NewTicker(d.n.cfg.WatchInterval)
 	defer watch.Stop()
+	find := time.NewTicker(d.n.cfg.MetadataMaxAge)
+	defer find.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,14 +53,31 @@ func (d *warden) run(ctx context.Context) {
 		case <-purge.C:
 			d.purge(ctx)
 		case <-watch.C:
-			if err := d.n.topics.watch(ctx); err != nil && ctx.Err() == nil {
-				if errors.Is(err, ErrTopics) {
-					d.n.fail(err)
-				} else {
-					d.n.log.Warn("looking at the source topics fails", "error", err)
-				}
+			err := d.n.topics.watch(ctx)
+			if errors.Is(err, errVanished) {
+				err = d.find(ctx)
 			}
+			d.looked(ctx, err)
+		case <-find.C:
+			d.looked(ctx, d.find(ctx))
+		case <-d.look:
+			d.looked(ctx, d.find(ctx))
+			sleep(ctx, lookPause)
 		}
+	}
+}
+
+// lookPause keeps looks apart that are asked for by whoever misses a topic.
+const lookPause = 100 * time.Millisecond
+
+// looked deals with what a look at the topics has found.
+func (d *warden) looked(ctx context.Context, err error) {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, ErrTopics):
+		d.n.fail(err)
+	default:
+		d.n.log.Warn("looking at the source topics fails", "error", err)
 	}
 }
 
@@ -109,7 +130,7 @@ func (d *warden) lag(ctx context.Context) {
 func (d *warden) purge(ctx context.Context) {
 	below := map[cluster.TP]int64{}
 	for tp, at := range d.n.committed() {
-		if at > 0 && d.n.source(tp.Topic).Kind == topology.Repartition {
+		if source := d.n.source(tp.Topic); at > 0 && source != nil && source.Kind == topology.Repartition {
 			below[tp] = at
 		}
 	}

@@ -62,8 +62,9 @@ type Config struct {
 	SessionTimeout time.Duration
 	// StopTimeout bounds a clean stop.
 	StopTimeout time.Duration
-	// PurgeInterval is the time between purges of repartition topics, WatchInterval between looks at the source topics.
-	PurgeInterval, WatchInterval time.Duration
+	// PurgeInterval is the time between purges of repartition topics, WatchInterval between looks at the source topics, MetadataMaxAge
+	// between looks for new ones that match a pattern.
+	PurgeInterval, WatchInterval, MetadataMaxAge time.Duration
 
 	// Event is told what happens, on the goroutine where it does; it must not block. nil: nobody is.
 	Event   func(Event)

@@ -70,6 +70,7 @@ func Run(t *testing.T, s Setup) {
 		{"generation", generation},
 		{"evicted", evicted},
 		{"leave", leave},
+		{"topics found by pattern", found},
 		{"restart", restart},
 		{"restart among others", restartOfMany},
 		{"two with one instance id", usurped},

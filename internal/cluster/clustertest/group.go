@@ -8,6 +8,7 @@ import (
 
 	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/cluster"
+	"github.com/moldau/moldau/internal/flow"
 )
 
 func memberReads(e *env) {
@@ -315,6 +316,51 @@ func (e *env) settle(ps ...*process) {
 			n, quiet = events, 0
 		}
 	}
+}
+
+// found is how topics that members find by a pattern come and go: nobody is given any of one that another has not found.
+func found(e *env) {
+	a, b := e.topic("a", 2), e.topic("b", 2)
+	names, err := e.c.Admin().List(e.ctx())
+	e.must(err)
+	if !slices.Contains(names, a.Name) || !slices.Contains(names, b.Name) || slices.Contains(names, "__consumer_offsets") {
+		e.Errorf("the topics are %v", names)
+	}
+	subs := func(topics ...*flow.Topic) []assign.Subtopology {
+		s := assign.Subtopology{Patterns: []string{"."}}
+		for _, t := range topics {
+			s.Matched = append(s.Matched, t.Name)
+		}
+		return []assign.Subtopology{s}
+	}
+	p := e.member(e.c, "p", subs(a))
+	q := e.member(e.s.Connect(e), "q", subs(a))
+	owns := func(each int, of *flow.Topic, n int) func() bool {
+		return func() bool {
+			for _, m := range []*process{p, q} {
+				have := 0
+				for at := range m.owned {
+					if at.Topic == of.Name {
+						have++
+					}
+				}
+				if len(m.owned) != each || have != n {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	e.until("both to own one", steps(p, q), owns(1, a, 1))
+	p.Subscribe(subs(a, b))
+	e.settle(p, q)
+	if !owns(1, a, 1)() {
+		e.Errorf("b is given away before both have found it: %v %v", keys(p.owned), keys(q.owned))
+	}
+	q.Subscribe(subs(a, b))
+	e.until("both to own one of each", steps(p, q), owns(2, b, 1))
+	p.Subscribe(subs(b))
+	e.until("a is nobody's", steps(p, q), owns(1, b, 1))
 }
 
 func usurped(e *env) {

@@ -21,6 +21,23 @@ type admin struct{ *Cluster }
 // Requests of this package give up on a single broker's work after this many ms; contexts may end earlier.
 const brokerTimeout = 30_000
 
+func (a admin) List(ctx context.Context) ([]string, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = nil // all
+	resp, err := req.RequestWith(ctx, a.cl)
+	if err != nil {
+		return nil, wrap(err, "listing topics")
+	}
+	var names []string
+	for _, t := range resp.Topics {
+		if !t.IsInternal && t.Topic != nil {
+			names = append(names, *t.Topic)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 func (a admin) Describe(ctx context.Context, topics ...string) (map[string]cluster.TopicInfo, error) {
 	infos := make(map[string]cluster.TopicInfo, len(topics))
 	if len(topics) == 0 {

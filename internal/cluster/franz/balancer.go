@@ -16,21 +16,42 @@ const protocol = "moldau"
 
 // balancer lets package assign share out the tasks, within the classic group protocol, cooperatively.
 type balancer struct {
-	cfg   cluster.MemberConfig
-	subOf map[string]int32 // by topic
+	cfg cluster.MemberConfig // but for Subtopologies
 
 	mu   sync.Mutex
+	subs []assign.Subtopology
 	data []byte // the plan that came with the latest assignment
 }
 
 func newBalancer(cfg cluster.MemberConfig) *balancer {
-	b := &balancer{cfg: cfg, subOf: make(map[string]int32)}
-	for i, s := range cfg.Subtopologies {
-		for _, t := range s.Topics {
-			b.subOf[t] = int32(i)
+	return &balancer{cfg: cfg, subs: cfg.Subtopologies}
+}
+
+func (b *balancer) subscribe(subs []assign.Subtopology) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subs = subs
+}
+
+// subtopologies are as of now; nobody changes them.
+func (b *balancer) subtopologies() []assign.Subtopology {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.subs
+}
+
+// topics are all that are subscribed to.
+func (b *balancer) topics() map[string]bool {
+	topics := map[string]bool{}
+	for _, s := range b.subtopologies() {
+		for _, t := range s.Reads() {
+			topics[t] = true
 		}
 	}
-	return b
+	if b.cfg.Anchor != "" {
+		topics[b.cfg.Anchor] = true
+	}
+	return topics
 }
 
 func (b *balancer) ProtocolName() string { return protocol }
@@ -38,13 +59,16 @@ func (b *balancer) IsCooperative() bool  { return true }
 
 func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, generation int32) []byte {
 	hello := assign.Hello{Endpoint: b.cfg.Endpoint}
+	for _, s := range b.subtopologies() {
+		hello.Patterns = append(hello.Patterns, s.Patterns...)
+	}
 	if b.cfg.Local != nil {
 		hello.Local = b.cfg.Local()
 	}
 	meta := kmsg.NewConsumerMemberMetadata()
 	meta.Version, meta.Topics, meta.Generation = 3, topics, generation
 	meta.UserData = assign.AppendHello(nil, hello)
-	for _, topic := range topics {
+	for _, topic := range sortedKeys(owned) { // those of topics that are no longer subscribed to as well: they are run all the same
 		if len(owned[topic]) > 0 {
 			o := kmsg.NewConsumerMemberMetadataOwnedPartition()
 			o.Topic, o.Partitions = topic, owned[topic]
@@ -83,16 +107,25 @@ func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.G
 
 // Balance runs in the leader.
 func (b *balancer) Balance(cb *kgo.ConsumerBalancer, partitions map[string]int32) kgo.IntoSyncAssignment {
-	in := assign.Input{Tasks: assign.Tasks(b.cfg.Subtopologies, partitions), Standbys: b.cfg.Standbys, Stateful: map[int32]bool{}}
-	for i, s := range b.cfg.Subtopologies {
-		in.Stateful[int32(i)] = s.Stateful
+	subs := b.subtopologies()
+	subOf := map[string]int32{}
+	for i, s := range subs {
+		for _, t := range s.Reads() {
+			subOf[t] = int32(i)
+		}
 	}
+	in := assign.Input{Standbys: b.cfg.Standbys, Stateful: map[int32]bool{}}
 	memberIDs := make(map[string]string) // by name in the plan
 	cb.EachMember(func(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) {
-		member := b.describe(m, meta)
+		member := describe(m, meta, subOf)
 		memberIDs[member.ID] = m.MemberID
 		in.Members = append(in.Members, member)
 	})
+	subs = assign.Fit(subs, in.Members)
+	in.Tasks = assign.Tasks(subs, partitions)
+	for i, s := range subs {
+		in.Stateful[int32(i)] = s.Stateful
+	}
 	plan := assign.Cooperative(assign.Balance(in), in.Members)
 	data := assign.AppendPlan(nil, plan)
 	out := make(syncAssignment, 0, len(plan.Members))
@@ -101,7 +134,7 @@ func (b *balancer) Balance(cb *kgo.ConsumerBalancer, partitions map[string]int32
 		a.UserData = data
 		byTopic := map[string][]int32{}
 		for _, t := range share.Active {
-			for _, topic := range b.cfg.Subtopologies[t.Sub].Topics {
+			for _, topic := range subs[t.Sub].Reads() {
 				if t.Partition < partitions[topic] {
 					byTopic[topic] = append(byTopic[topic], t.Partition)
 				}
@@ -121,22 +154,17 @@ func (b *balancer) Balance(cb *kgo.ConsumerBalancer, partitions map[string]int32
 
 // describe reads a member's join. Its name in the plan is the instance id where there is one: a plan that is the same
 // after a restart must be the same bytes, or the group would rebalance for nothing.
-func (b *balancer) describe(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) assign.Member {
-	member := assign.Member{ID: m.MemberID, Generation: meta.Generation}
+func describe(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata, subOf map[string]int32) assign.Member {
+	member := assign.Member{ID: m.MemberID, Generation: meta.Generation, Topics: meta.Topics}
 	if m.InstanceID != nil {
 		member.ID = *m.InstanceID
 	}
 	// What another version wrote says nothing to us; the member still gets its share.
 	if hello, err := assign.DecodeHello(meta.UserData); err == nil {
-		member.Endpoint, member.Local = hello.Endpoint, hello.Local
-	}
-	for i, s := range b.cfg.Subtopologies {
-		if slices.ContainsFunc(s.Topics, func(t string) bool { return !slices.Contains(meta.Topics, t) }) {
-			member.Without = append(member.Without, int32(i))
-		}
+		member.Endpoint, member.Local, member.Patterns = hello.Endpoint, hello.Local, hello.Patterns
 	}
 	for _, o := range meta.OwnedPartitions {
-		sub, ok := b.subOf[o.Topic]
+		sub, ok := subOf[o.Topic]
 		if !ok {
 			continue
 		}

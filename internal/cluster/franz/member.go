@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/cluster"
 )
 
@@ -69,7 +70,7 @@ func (c *Cluster) Member(cfg cluster.MemberConfig) (cluster.Member, error) {
 	}
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(cfg.Group),
-		kgo.ConsumeTopics(sortedKeys(m.balancer.subOf)...),
+		kgo.ConsumeTopics(sortedKeys(m.balancer.topics())...),
 		kgo.Balancers(m.balancer),
 		kgo.DisableAutoCommit(),
 		kgo.SessionTimeout(cfg.SessionTimeout),
@@ -107,14 +108,14 @@ func check(cfg cluster.MemberConfig) error {
 	}
 	seen := map[string]int{}
 	for i, s := range cfg.Subtopologies {
-		for _, t := range s.Topics {
+		for _, t := range s.Reads() {
 			if j, ok := seen[t]; ok {
 				errs = append(errs, fmt.Errorf("member of group %q: topic %q is in sub-topologies %d and %d", cfg.Group, t, j, i))
 			}
 			seen[t] = i
 		}
 	}
-	if len(seen) == 0 {
+	if len(seen) == 0 && cfg.Anchor == "" {
 		errs = append(errs, fmt.Errorf("member of group %q: no topics to read", cfg.Group))
 	}
 	return errors.Join(errs...)
@@ -297,6 +298,25 @@ func (m *member) Seek(offsets map[cluster.TP]int64) {
 func (m *member) Pause(tps ...cluster.TP)              { m.f.pause(tps) }
 func (m *member) Resume(tps ...cluster.TP)             { m.f.resume(tps) }
 func (m *member) Position(tp cluster.TP) (int64, bool) { return m.f.position(tp) }
+
+// Subscribe has kgo join again; it hears of new topics with the metadata, which it asks for at once.
+func (m *member) Subscribe(subs []assign.Subtopology) {
+	m.balancer.subscribe(subs)
+	want := m.balancer.topics()
+	var gone, added []string
+	for _, t := range m.group.GetConsumeTopics() {
+		if !want[t] {
+			gone = append(gone, t)
+		}
+		delete(want, t)
+	}
+	added = sortedKeys(want)
+	m.group.AddConsumeTopics(added...)
+	m.group.PurgeTopicsFromConsuming(gone...)
+	if len(added) == 0 {
+		m.group.ForceMetadataRefresh() // a topic of the application's own may have been created meanwhile
+	}
+}
 
 // Group is as of the last callback. kgo may be in a later generation: but what has been lost and not been let go of must
 // not be committed in a generation in which it is somebody else's.

@@ -17,6 +17,12 @@ var ErrPending = errors.New("offsets are pending in a transaction")
 
 type admin struct{ *Log }
 
+func (a admin) List(context.Context) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return sortedKeys(a.topics), nil
+}
+
 func (a admin) Describe(_ context.Context, topics ...string) (map[string]cluster.TopicInfo, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

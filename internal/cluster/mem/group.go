@@ -85,7 +85,8 @@ func (l *Log) replace(g *group, s *membership, m *member, id string) {
 	s.member.out()
 	s.id, s.cfg, s.member, m.in = id, m.cfg, m, s
 	s.taken = nil
-	m.events = append(m.events, cluster.Event{Kind: cluster.Assigned, Partitions: sortedTPs(s.owned), UserData: assign.AppendPlan(nil, l.plan(g))})
+	plan, _ := l.plan(g)
+	m.events = append(m.events, cluster.Event{Kind: cluster.Assigned, Partitions: sortedTPs(s.owned), UserData: assign.AppendPlan(nil, plan)})
 	if g.again {
 		l.rebalance(g)
 	}
@@ -115,26 +116,29 @@ func (l *Log) rebalance(g *group) {
 	}
 	g.again = false
 	g.generation++
-	plan := l.plan(g)
+	plan, subs := l.plan(g)
 	data := assign.AppendPlan(nil, plan)
 	for _, s := range g.members {
-		l.give(g, s, l.partitionsOf(g, plan.Share(s.name()).Active), data)
+		l.give(g, s, l.partitionsOf(subs, plan.Share(s.name()).Active), data)
 	}
 }
 
-// plan balances the group as its leader would.
-func (l *Log) plan(g *group) assign.Plan {
+// plan balances the group as its leader would, and says of what.
+func (l *Log) plan(g *group) (assign.Plan, []assign.Subtopology) {
 	subs := g.members[0].cfg.Subtopologies
-	in := assign.Input{Tasks: assign.Tasks(subs, l.widths()), Standbys: g.members[0].cfg.Standbys, Stateful: map[int32]bool{}}
+	in := assign.Input{Standbys: g.members[0].cfg.Standbys, Stateful: map[int32]bool{}}
 	subOf := map[string]int32{}
 	for i, sub := range subs {
 		in.Stateful[int32(i)] = sub.Stateful
-		for _, t := range sub.Topics {
+		for _, t := range sub.Reads() {
 			subOf[t] = int32(i)
 		}
 	}
 	for _, s := range g.members {
 		m := assign.Member{ID: s.name(), Endpoint: s.cfg.Endpoint, Generation: g.generation}
+		for _, sub := range s.cfg.Subtopologies {
+			m.Topics, m.Patterns = append(m.Topics, sub.Reads()...), append(m.Patterns, sub.Patterns...)
+		}
 		for _, tp := range sortedTPs(s.owned) {
 			sub, ok := subOf[tp.Topic]
 			if t := (assign.Task{Sub: sub, Partition: tp.Partition}); ok && !slices.Contains(m.Owned, t) {
@@ -144,18 +148,11 @@ func (l *Log) plan(g *group) assign.Plan {
 		if s.cfg.Local != nil {
 			m.Local = s.cfg.Local()
 		}
-		for i, sub := range subs {
-			if slices.ContainsFunc(sub.Topics, func(t string) bool { return !s.reads(t) }) {
-				m.Without = append(m.Without, int32(i))
-			}
-		}
 		in.Members = append(in.Members, m)
 	}
-	return assign.Cooperative(assign.Balance(in), in.Members)
-}
-
-func (s *membership) reads(topic string) bool {
-	return slices.ContainsFunc(s.cfg.Subtopologies, func(sub assign.Subtopology) bool { return slices.Contains(sub.Topics, topic) })
+	subs = assign.Fit(subs, in.Members)
+	in.Tasks = assign.Tasks(subs, l.widths())
+	return assign.Cooperative(assign.Balance(in), in.Members), subs
 }
 
 func (l *Log) widths() map[string]int32 {
@@ -166,11 +163,11 @@ func (l *Log) widths() map[string]int32 {
 	return w
 }
 
-func (l *Log) partitionsOf(g *group, tasks []assign.Task) map[cluster.TP]bool {
+func (l *Log) partitionsOf(subs []assign.Subtopology, tasks []assign.Task) map[cluster.TP]bool {
 	widths := l.widths()
 	tps := map[cluster.TP]bool{}
 	for _, t := range tasks {
-		for _, topic := range g.members[0].cfg.Subtopologies[t.Sub].Topics {
+		for _, topic := range subs[t.Sub].Reads() {
 			if t.Partition < widths[topic] {
 				tps[cluster.TP{Topic: topic, Partition: t.Partition}] = true
 			}
@@ -223,7 +220,7 @@ func (l *Log) noticeTopics(g *group) {
 	}
 	want := 0
 	for _, sub := range g.members[0].cfg.Subtopologies {
-		for _, t := range sub.Topics {
+		for _, t := range sub.Reads() {
 			want += int(l.widths()[t])
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/cluster"
 )
 
@@ -29,9 +30,9 @@ type member struct {
 func (c *Conn) Member(cfg cluster.MemberConfig) (cluster.Member, error) {
 	topics := 0
 	for _, s := range cfg.Subtopologies {
-		topics += len(s.Topics)
+		topics += len(s.Reads())
 	}
-	if cfg.Group == "" || topics == 0 {
+	if cfg.Group == "" || topics == 0 && cfg.Anchor == "" {
 		return nil, errors.New("a member needs a group and topics")
 	}
 	c.log.mu.Lock()
@@ -111,6 +112,16 @@ func (m *member) Resume(tps ...cluster.TP) {
 	m.log.mu.Lock()
 	defer m.log.mu.Unlock()
 	m.pause(tps, false)
+}
+
+func (m *member) Subscribe(subs []assign.Subtopology) {
+	m.log.mu.Lock()
+	defer m.log.mu.Unlock()
+	m.cfg.Subtopologies = subs
+	if m.in != nil {
+		m.in.cfg.Subtopologies = subs
+		m.log.rebalance(m.log.group(m.cfg.Group))
+	}
 }
 
 func (m *member) Group() cluster.GroupMetadata {
