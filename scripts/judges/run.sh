@@ -26,7 +26,7 @@ try() {
   [ "$guarantee" = eos ] || args+=(-guarantee at-least-once)
   case $special in
     '') ;;
-    wrong) args+=(-wrong -seconds 6 -kills 2) ;;
+    wrong) args+=(-wrong -second 300 -seconds 6 -kills 2) ;;
     java) args+=(-client java -kills 5 -kill-broker 3) ;;
     broker) args+=(-kill-broker 4) ;;
     *) echo "there is no trial $1"; return 1 ;;
