@@ -12,7 +12,7 @@ import (
 
 // takesOver fails if somebody who records no topology, as Kafka Streams does not, has committed positions, and internal topics are missing:
 // they have other names there, and what they hold up to the positions would be lost without a word.
-func (t *topics) takesOver(ctx context.Context, plans []topology.TopicPlan, infos map[string]cluster.TopicInfo) error {
+func (t *topics) takesOver(ctx context.Context, top *topology.Topology, plans []topology.TopicPlan, infos map[string]cluster.TopicInfo) error {
 	var missing []string
 	for _, p := range plans {
 		if _, ok := infos[p.Name]; !ok {
@@ -28,7 +28,7 @@ func (t *topics) takesOver(ctx context.Context, plans []topology.TopicPlan, info
 		return err
 	}
 	var tps []cluster.TP
-	for _, s := range t.n.cfg.Topology.Subs {
+	for _, s := range top.Subs {
 		for _, source := range s.Sources {
 			name := source.Full(t.n.cfg.App)
 			info, ok := infos[name]

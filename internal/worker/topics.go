@@ -103,7 +103,7 @@ func (t *topics) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTopics, err)
 	}
-	if err := t.prepareInternal(ctx, plans); err != nil {
+	if err := t.prepareInternal(ctx, top, plans); err != nil {
 		return err
 	}
 	t.n.found.Store(top)
@@ -211,7 +211,7 @@ func complete(s *topology.Store, info cluster.TopicInfo) error {
 		ErrTopics, s.Spec.Name, s.Topic.Name, s.Spec.At, policy, info.Config["retention.ms"], info.Config["retention.bytes"], s.Topic.Name, strings.Join(add, ","))
 }
 
-func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan) error {
+func (t *topics) prepareInternal(ctx context.Context, top *topology.Topology, plans []topology.TopicPlan) error {
 	if len(plans) == 0 {
 		return nil
 	}
@@ -225,12 +225,12 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 	}
 	for _, p := range plans {
 		if p.Kind == topology.Changelog {
-			if err := t.forgotten(ctx, p, infos); err != nil {
+			if err := t.forgotten(ctx, top, p, infos); err != nil {
 				return err
 			}
 		}
 	}
-	if err := t.takesOver(ctx, plans, infos); err != nil {
+	if err := t.takesOver(ctx, top, plans, infos); err != nil {
 		return err
 	}
 	var specs []cluster.TopicSpec
@@ -281,14 +281,14 @@ func (t *topics) prepareInternal(ctx context.Context, plans []topology.TopicPlan
 // forgotten fails if a changelog that was there before is gone, or another, while the application's positions stand: what
 // was counted up to them would be lost without a word. Offsets that somebody else has committed, as a reset does, say
 // that it is to begin anew.
-func (t *topics) forgotten(ctx context.Context, p topology.TopicPlan, infos map[string]cluster.TopicInfo) error {
+func (t *topics) forgotten(ctx context.Context, top *topology.Topology, p topology.TopicPlan, infos map[string]cluster.TopicInfo) error {
 	id := t.n.cfg.Identity
 	was, known := id.Changelogs[p.Name]
 	info, there := infos[p.Name]
 	if !known || there && (was.ID == "" || was.ID == seen(info).ID) {
 		return nil
 	}
-	_, sub := t.n.topology().Store(p.Store)
+	_, sub := top.Store(p.Store)
 	if sub == nil {
 		return nil
 	}
