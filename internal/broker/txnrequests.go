@@ -270,7 +270,9 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 		case q.Version >= 5:
 			changed, refused = e.state.Add(b.cfg.Now(), producer, nil, q.Group)
 		default:
-			refused = e.state.VerifyGroup(producer, q.Group)
+			if refused = e.state.VerifyGroup(producer, q.Group); refused == kerr.InvalidTxnState && q.Version >= 4 {
+				refused = kerr.TransactionAbortable // old clients do not know it
+			}
 		}
 		if refused == kerr.ProducerFenced {
 			refused = kerr.InvalidProducerEpoch

@@ -286,9 +286,7 @@ func (g *Consumer) Downgrade(now time.Time, l Limits, topics Topics) (*Classic, 
 		n := g.members[m.id]
 		// Kafka notes what members were to have. If the group changes over again before they come, it must know what they
 		// work on.
-		has := slices.Concat(sortedParts(n.assigned), sortedParts(n.revoking))
-		slices.SortFunc(has, Part.Compare)
-		m.assignment = embed(m.metadata(c.protocol), has, topics)
+		m.assignment = embed(m.metadata(c.protocol), n.has(), topics)
 	}
 	c.Marshal() // the generation a rebalance starts from
 	c.unsaved = true

@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -200,6 +201,13 @@ func (g *Consumer) State() string {
 	return "Stable"
 }
 
+// has is what a member may work on: what it is assigned, and what it has not given up yet.
+func (m *consumer) has() []Part {
+	parts := slices.Concat(sortedParts(m.assigned), sortedParts(m.revoking))
+	slices.SortFunc(parts, Part.Compare)
+	return parts
+}
+
 // Describe returns what ConsumerGroupDescribe shows.
 func (g *Consumer) Describe() ConsumerDescription {
 	d := ConsumerDescription{State: g.State(), Epoch: g.epoch, TargetEpoch: g.targetEpoch, Assignor: g.assignor()}
@@ -207,7 +215,7 @@ func (g *Consumer) Describe() ConsumerDescription {
 		m := g.members[id]
 		d.Members = append(d.Members, ConsumerMember{
 			ID: m.id, InstanceID: m.instance, Rack: m.rack, ClientID: m.clientID, Host: m.host, Epoch: m.epoch,
-			Names: m.names, Regex: m.regex, Assigned: sortedParts(m.assigned), Target: sortedParts(g.target[id]),
+			Names: m.names, Regex: m.regex, Assigned: m.has(), Target: sortedParts(g.target[id]),
 			Classic: m.classic != nil,
 		})
 	}
