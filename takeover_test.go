@@ -181,8 +181,16 @@ func (h *handover) start(a *handed) {
 	topology := build(h.t, func(b *stream.Builder) {
 		a.takeover.build(b, takeoverTopics{app: a.app, a: a.takeover.name + "-a", b: a.takeover.name + "-b"})
 	})
-	a.ours = start(h.t, a.app, topology, moldau.Config{Brokers: []string{h.brokers}, StateDir: filepath.Join(h.dir, a.app), ReplicationFactor: 1,
+	app, err := moldau.New(a.app, topology, moldau.Config{Brokers: []string{h.brokers}, StateDir: filepath.Join(h.dir, a.app), ReplicationFactor: 1,
 		Workers: 1, MaxTaskIdle: time.Second, SessionTimeout: 6 * time.Second, Logger: slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ours := &runs{App: app, t: h.t, stop: stop, done: make(chan error, 1)}
+	go func() { ours.done <- app.Run(ctx) }() // it need not be ready: it may have to wait until Java's session has ended
+	h.t.Cleanup(func() { ours.end() })
+	a.ours = ours
 }
 
 // stop closes the applications that somebody else runs from that third on.
@@ -276,6 +284,14 @@ func (h *handover) quiet() {
 			continue
 		}
 		h.java.failed()
+		if a := left[0]; a.ours != nil {
+			select {
+			case err := <-a.ours.done:
+				a.ours.done = nil
+				h.t.Fatalf("%s has stopped: %v", a.app, err)
+			default:
+			}
+		}
 		if time.Now().After(end) {
 			h.t.Fatalf("%s is not done in time: %s", left[0].app, busy)
 		}
