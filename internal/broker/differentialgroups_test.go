@@ -49,7 +49,7 @@ func TestDifferentialGroups(t *testing.T) {
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	first, n := sequences()
 	different := 0
-	for seed := first; seed < first+n; seed++ {
+	for seed := first; seed < first+(n+2)/3; seed++ { // a third as many: each makes a coordinator work
 		r := rand.New(rand.NewPCG(uint64(seed), 2))
 		prefix := fmt.Sprintf("%s-%d-", run, seed)
 		ours, theirs := newGroupSide(t, b.Addr(), prefix), newGroupSide(t, kafka, prefix)
