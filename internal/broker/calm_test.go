@@ -72,7 +72,7 @@ func (w *workload) copied(ctx context.Context, cl *kgo.Client, end map[histories
 		at, err := w.positions(ctx, cl)
 		left := 0
 		for _, p := range at {
-			if p.Offset < end[p.At] {
+			if max(p.Offset, 0) < end[p.At] { // it has none before it has committed one
 				left++
 			}
 		}
