@@ -180,7 +180,8 @@ func (d *Driver) must(err error) {
 	}
 }
 
-// Stores are the untyped stores of that name: one per task, by partition, or the one of a global table.
+// Stores are the untyped stores of that name: one per task, by partition, or the one of a global table. There is none while
+// the task's patterns match no topic.
 func (d *Driver) Stores(name string) []flow.Store {
 	d.tb.Helper()
 	var found []flow.Store
@@ -192,8 +193,18 @@ func (d *Driver) Stores(name string) []flow.Store {
 	if s := d.globals[name]; s != nil {
 		found = append(found, s)
 	}
-	if len(found) == 0 {
+	if len(found) == 0 && !d.declares(name) {
 		d.tb.Fatalf("the topology has no store %q", name)
 	}
 	return found
+}
+
+// declares says whether the topology has a store of that name.
+func (d *Driver) declares(name string) bool {
+	for _, sub := range d.declared.Subs {
+		if slices.ContainsFunc(sub.Stores, func(s *topology.Store) bool { return s.Spec.Name == name }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.declared.Globals, func(g *topology.Global) bool { return g.Store.Spec.Name == name })
 }

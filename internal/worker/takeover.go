@@ -48,7 +48,12 @@ func (t *topics) takesOver(ctx context.Context, top *topology.Topology, plans []
 	if err != nil {
 		return fmt.Errorf("asking for the starts of partitions: %w", err)
 	}
-	if !slices.ContainsFunc(tps, func(tp cluster.TP) bool { o, ok := committed[tp]; return ok && o.At > starts[tp] }) {
+	// Applications commit what they remember along with their positions; a position alone was set by a tool, such as a reset.
+	processed := func(tp cluster.TP) bool {
+		o, ok := committed[tp]
+		return ok && o.At > starts[tp] && o.Metadata != ""
+	}
+	if !slices.ContainsFunc(tps, processed) {
 		return nil
 	}
 	return fmt.Errorf("%w: group %s has committed positions, but there is no topic %q: another program, such as a Kafka Streams application, has run under this name. Of the internal topics that this one needs, %s are missing; what they should hold up to those positions lies under other names, or nowhere. Give the handles the names that the topics of that program have (kafka-topics --bootstrap-server HOST:PORT --list), or accept that these begin empty (Config.AcceptTopology)",
