@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bufio"
+	"cmp"
 	stdcontext "context"
 	"encoding/json"
 	"fmt"
@@ -43,7 +44,8 @@ func TestMain(m *testing.M) {
 type life struct {
 	Apps      []application
 	Guarantee moldau.Guarantee
-	Drop      bool // a planted bug: the first record that it reads is forgotten
+	Commit    time.Duration // the time between commits; 0: commitEvery
+	Drop      bool          // a planted bug: the first record that it reads is forgotten
 }
 
 type application struct {
@@ -70,7 +72,7 @@ func child(in io.Reader, out io.Writer) error {
 			return err
 		}
 		cfg := config(one.Dir, one.Workers)
-		cfg.Brokers, cfg.Guarantee, cfg.CommitInterval, cfg.SessionTimeout = []string{one.Broker}, todo.Guarantee, commitEvery, session
+		cfg.Brokers, cfg.Guarantee, cfg.CommitInterval, cfg.SessionTimeout = []string{one.Broker}, todo.Guarantee, cmp.Or(todo.Commit, commitEvery), session
 		cfg.TransactionTimeout = session
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		if todo.Drop {
@@ -161,7 +163,7 @@ func TestCrashesShowBugs(t *testing.T) {
 	for _, bug := range []struct {
 		name string
 		life
-	}{{"at least once", life{Guarantee: moldau.AtLeastOnce}}, {"a record is forgotten", life{Drop: true}}} {
+	}{{"at least once", life{Guarantee: moldau.AtLeastOnce, Commit: 300 * time.Millisecond}}, {"a record is forgotten", life{Drop: true}}} {
 		seen := false
 		for from := 0; from < len(vectors) && !seen; from += together {
 			for _, differences := range crash(t, vectors[from:min(from+together, len(vectors))], from, bug.life, new(int)) {
