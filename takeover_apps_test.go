@@ -18,6 +18,10 @@ type takeover struct {
 	// come from; of the others, which come by way of a repartition topic or of a foreign key, only the last of each key is the same.
 	ordered, final []string
 	build          func(b *stream.Builder, t takeoverTopics)
+	// Some of those in order, which Kafka Streams gives in another order, or not at all, once it has been started again, by itself alone as
+	// well: it restores a suppression buffer with the time at which a key was first held back, ever, and forgets how far a buffer of
+	// records that wait has come. They are compared where Moldau has the last word.
+	restarted []string
 	// counted are stores whose changelog has a number in its keys that is counted anew after a start, and versioned ones, of whose
 	// records Kafka Streams keeps other ones (docs/CONFORMANCE.md).
 	counted []string
@@ -142,7 +146,7 @@ var takeovers = []takeover{
 		orders.JoinForeign(customers, foreign("customer"), letterOf, paired).Stored(textStore("enriched")).ToStream().To(t.texts("enriched"))
 		orders.LeftJoinForeign(customers, foreign("perhaps"), letterOf, pairedLeft).ToStream().To(t.texts("perhaps"))
 	}},
-	{name: "suppress", ordered: []string{"final", "held"}, build: func(b *stream.Builder, t takeoverTopics) {
+	{name: "suppress", ordered: []string{"final", "held"}, restarted: []string{"held"}, build: func(b *stream.Builder, t takeoverTopics) {
 		in := b.Stream(t.first()).GroupByKey()
 		in.WindowedBy(window.Tumbling(10 * time.Second).Grace(5 * time.Second)).Count(numberWindows("counts")).
 			UntilClosed(state.NewWindowBuffer("final-store", serde.String, serde.Int64)).
@@ -162,14 +166,14 @@ var takeovers = []takeover{
 		left.OuterJoin(right, near, buffer("either"), pairedEither).To(t.texts("either"))
 		left.ToTable(textStore("one")).OuterJoin(right.ToTable(textStore("other")), pairedEither).ToStream().To(t.texts("tables"))
 	}},
-	{name: "versioned", ordered: []string{"then"}, counted: []string{"history", "waiting-Buffer"}, build: func(b *stream.Builder, t takeoverTopics) {
+	{name: "versioned", ordered: []string{"then"}, restarted: []string{"then"}, counted: []string{"history", "waiting-Buffer"}, build: func(b *stream.Builder, t takeoverTopics) {
 		rows := b.Table(t.second(), state.NewVersioned("history", serde.String, serde.String, time.Minute))
 		b.Stream(t.first()).
 			LeftJoinTable(rows, pairedLeft, state.NewBuffer("waiting-Buffer", serde.String, serde.String).Grace(10*time.Second)).
 			To(t.texts("then"))
 	}},
 	// Nobody has named anything in Java, so names are those that it has generated.
-	{name: "positional", ordered: []string{"held", "pairs"}, final: []string{"letters", "enriched"}, counted: []string{"-store"}, build: func(b *stream.Builder, t takeoverTopics) {
+	{name: "positional", ordered: []string{"held", "pairs"}, restarted: []string{"held"}, final: []string{"letters", "enriched"}, counted: []string{"-store"}, build: func(b *stream.Builder, t takeoverTopics) {
 		in := b.Stream(t.first())
 		in.GroupBy(stream.NewRepartition("KSTREAM-AGGREGATE-STATE-STORE-0000000003", serde.String, serde.String), firstLetter).
 			Count(numberStore("KSTREAM-AGGREGATE-STATE-STORE-0000000003")).ToStream().To(t.numbers("letters"))
@@ -185,7 +189,6 @@ var takeovers = []takeover{
 				stream.NewForeignKey("letter", serde.String, serde.String, serde.String, serde.String).
 					Named("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION-0000000029-topic", "KTABLE-FK-JOIN-SUBSCRIPTION-RESPONSE-0000000037-topic",
 						"KTABLE-FK-JOIN-SUBSCRIPTION-STATE-STORE-0000000033"), letterOf, pairedLeft).
-			Stored(textStore("KTABLE-FK-JOIN-OUTPUT-STATE-STORE-0000000042")).
 			ToStream().To(t.texts("enriched"))
 	}},
 }

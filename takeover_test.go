@@ -237,6 +237,9 @@ func (h *handover) feed() {
 				null = topology == "keyvalue" && side == "b" || topology == "versioned" && side == "b" || topology == "foreign" && side == "a"
 				null = null && h.random.IntN(8) == 0
 			}
+			if at = at.Truncate(2 * time.Millisecond); side == "b" { // no record of either has the time of one of the other: nothing says which comes first
+				at = at.Add(time.Millisecond)
+			}
 			value := string("abcdefx"[h.random.IntN(7)]) + fmt.Sprint(h.random.IntN(100))
 			if side == "b" && (topology == "foreign" || topology == "positional") {
 				key = "abcde"[int(key[1]-'0')%5:][:1]
@@ -429,6 +432,9 @@ func (h *handover) compare(t *testing.T, a *handed) {
 	}
 	records := h.read(topics...)
 	for _, out := range a.takeover.ordered {
+		if strings.Contains(a.way[1:], "J") && slices.Contains(a.takeover.restarted, out) {
+			continue
+		}
 		n := 0
 		for p := range takeoverPartitions {
 			got, want := lines(records[a.app+"-"+out][p]), lines(records[alone+"-"+out][p])
@@ -492,7 +498,9 @@ func last(partitions [][]*kgo.Record, time bool) map[string]string {
 	for p, records := range partitions {
 		for _, r := range records {
 			key := fmt.Sprintf("%d %s", p, r.Key)
-			if m[key] = line(r, time); r.Value == nil {
+			// The changelog of a suppression buffer, which says its format, has the clock's time in Java.
+			buffer := len(r.Headers) == 1 && r.Headers[0].Key == "v"
+			if m[key] = line(r, time && !buffer); r.Value == nil {
 				delete(m, key)
 			}
 		}
@@ -606,9 +614,12 @@ func (j *javaStreams) wait(line string) {
 	for end := time.Now().Add(takeoverPatience); ; time.Sleep(10 * time.Millisecond) {
 		j.failed()
 		j.mu.Lock()
-		said := slices.Contains(j.said, line)
+		i := slices.Index(j.said, line)
+		if i >= 0 {
+			j.said = slices.Delete(j.said, i, i+1)
+		}
 		j.mu.Unlock()
-		if said {
+		if i >= 0 {
 			return
 		}
 		if time.Now().After(end) {
