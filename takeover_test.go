@@ -129,7 +129,7 @@ func (h *handover) context() context.Context {
 // change has the applications processed by whom the third says, and writes its input while those that change hands are stopped.
 func (h *handover) change(third int) {
 	h.stop(third)
-	h.feed()
+	h.feed(third > 0)
 	var killed []*handed
 	for _, a := range h.apps {
 		if third > 0 && a.way[third-1] == a.way[third] {
@@ -215,8 +215,9 @@ func (h *handover) stop(third int) {
 }
 
 // feed writes a third of the input: first a record for each key in the order of time, so that everybody knows what time it is however
-// freshly started, then others, some of them late, some too late.
-func (h *handover) feed() {
+// freshly started, then others, with late ones and with some that are too late. Where somebody is killed, at any record, none are late: what
+// time it is he has not handed on.
+func (h *handover) feed(late bool) {
 	var records []*kgo.Record
 	add := func(topic, key, value string, null bool, at time.Time) {
 		r := kgo.KeyStringRecord(key, value)
@@ -231,7 +232,7 @@ func (h *handover) feed() {
 		one := func(side string, key string, inTime bool) {
 			at, null := h.now, false
 			if !inTime {
-				if h.random.IntN(4) == 0 {
+				if late && h.random.IntN(4) == 0 {
 					at = at.Add(-time.Duration(h.random.IntN(18000)) * time.Millisecond)
 				}
 				null = topology == "keyvalue" && side == "b" || topology == "versioned" && side == "b" || topology == "foreign" && side == "a"

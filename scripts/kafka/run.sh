@@ -33,8 +33,8 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Two free ports next to each other: nothing answers on them.
-port=$((20000 + RANDOM % 20000))
+# Two free ports next to each other: nothing answers on them. Below 32768, from where on Linux takes those of outgoing connections.
+port=$((20000 + RANDOM % 12000))
 while (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null || (exec 3<> "/dev/tcp/127.0.0.1/$((port + 1))") 2> /dev/null; do
   port=$((port + 2))
 done
