@@ -7,7 +7,8 @@ import (
 )
 
 // tellsAll says whether Kafka Streams' filter of a table tells of deletions of rows that it never had, although the table is kept.
-// It does if the table was not when the filter was declared, and nobody below has asked for old values since.
+// It does if the table was not when the filter was declared, and nobody below has asked for old values since. Nobody hears it
+// where streams only look rows up.
 func (in *interpreter) tellsAll(step Step) bool {
 	at := slices.IndexFunc(in.vector.Spec.Steps, func(s Step) bool { return s.text("id") == step.text("id") })
 	root := in.step(step.in(0))
@@ -18,7 +19,20 @@ func (in *interpreter) tellsAll(step Step) bool {
 	if root.has("store") || root.text("op") != "table" && root.text("op") != "toTable" || !in.keeps(id) || in.before(at).keeps(id) {
 		return false
 	}
-	return !in.wantsOld(step.text("id"), id)
+	return !in.wantsOld(step.text("id"), id) && in.heard(step.text("id"))
+}
+
+// heard says whether some step is told of a table's changes, or a store of it is.
+func (in *interpreter) heard(id string) bool {
+	return in.step(id).has("store") || slices.ContainsFunc(in.vector.Spec.Steps, func(s Step) bool {
+		switch {
+		case !s.has("in") || !slices.Contains(s.texts("in"), id):
+			return false
+		case rowwise(s.text("op")):
+			return in.heard(s.text("id"))
+		}
+		return s.text("op") != "streamTableJoin"
+	})
 }
 
 // before is the spec as it was before a step.
