@@ -56,6 +56,22 @@ func (r *recorder) record(op *histories.Op, topic string, partition int32, from 
 	return &kgo.Record{Topic: topic, Partition: partition, Key: b, Value: b}
 }
 
+// produceSync closes a client that does not come back when its time is up: records that it may have sent it keeps until it hears
+// what became of them, and a topic that a broker has lost never answers.
+func produceSync(ctx context.Context, cl *kgo.Client, recs ...*kgo.Record) kgo.ProduceResults {
+	back := make(chan struct{})
+	defer close(back)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-back:
+		case <-time.After(time.Second):
+			cl.Close()
+		}
+	})
+	defer stop()
+	return cl.ProduceSync(ctx, recs...)
+}
+
 // acknowledged notes the offsets of records that op sent, in order.
 func acknowledged(op *histories.Op, results kgo.ProduceResults) (err error) {
 	for _, x := range results {
@@ -222,7 +238,7 @@ func (w *workload) transactional(id string) func(context.Context, *person) {
 				for range 1 + p.rng.IntN(3) {
 					recs = append(recs, w.record(op, topic, partition, 0))
 				}
-				if acknowledged(op, cl.ProduceSync(ctx, recs...)) != nil {
+				if acknowledged(op, produceSync(ctx, cl, recs...)) != nil {
 					w.op(op)
 					return
 				}
@@ -265,7 +281,7 @@ func (w *workload) haunt(zombie *kgo.Client, p *person) {
 	op := &histories.Op{Client: p.session() + " zombie", Txn: true, Begin: w.now(), Outcome: histories.Aborted}
 	zombie.BeginTransaction() // it may be in one
 	topic, partition := p.target()
-	acknowledged(op, zombie.ProduceSync(ctx, w.record(op, topic, partition, 0)))
+	acknowledged(op, produceSync(ctx, zombie, w.record(op, topic, partition, 0)))
 	w.op(op)
 }
 
@@ -285,7 +301,7 @@ func (w *workload) mixed(id string) func(context.Context, *person) {
 					continue
 				}
 				rec := w.record(op, "mix", int32(p.rng.IntN(workPartitions)), 0)
-				if acknowledged(op, cl.ProduceSync(ctx, rec)) != nil {
+				if acknowledged(op, produceSync(ctx, cl, rec)) != nil {
 					w.op(op)
 					return
 				}
@@ -422,7 +438,7 @@ func (w *workload) copying(id string) func(context.Context, *person) {
 			for at, offset := range next {
 				op.Offsets = append(op.Offsets, histories.PartitionOffset{At: at, Offset: offset})
 			}
-			if acknowledged(op, s.ProduceSync(ctx, recs...)) != nil {
+			if acknowledged(op, produceSync(ctx, s.Client(), recs...)) != nil {
 				w.op(op)
 				return
 			}
