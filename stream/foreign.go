@@ -16,7 +16,6 @@ import (
 // read-only; its settings return copies.
 type ForeignKey[K, V, FK, FV any] struct {
 	root     *topicRoot
-	name     string
 	key      serde.Serde[K]
 	value    serde.Serde[V]
 	foreign  serde.Serde[FK]
