@@ -438,7 +438,14 @@ func (h *handover) compare(t *testing.T, a *handed) {
 		}
 		n := 0
 		for p := range takeoverPartitions {
-			got, want := lines(records[a.app+"-"+out][p]), lines(records[alone+"-"+out][p])
+			// Whoever is killed forgets how late it was. Records that wait for it to get late, in outer joins, are then let go of by other
+			// ones, whose headers they have, and among others.
+			waits := a.way[0] == 'K' && a.takeover.name == "joins"
+			got, want := lines(records[a.app+"-"+out][p], !waits), lines(records[alone+"-"+out][p], !waits)
+			if waits {
+				slices.Sort(got)
+				slices.Sort(want)
+			}
 			n += len(want)
 			for i := range max(len(got), len(want)) {
 				if i >= len(got) || i >= len(want) || got[i] != want[i] {
@@ -472,9 +479,13 @@ func at(lines []string, i int) string {
 	return lines[i]
 }
 
-func lines(records []*kgo.Record) (all []string) {
+func lines(records []*kgo.Record, headers bool) (all []string) {
 	for _, r := range records {
-		all = append(all, line(r, true))
+		one := line(r, true)
+		if !headers {
+			one, _, _ = strings.Cut(one, " n:")
+		}
+		all = append(all, one)
 	}
 	return all
 }
