@@ -24,11 +24,17 @@ import (
 // A copy of a topic, exactly once, goes on while its broker stops and starts again.
 func TestBrokerRestarts(t *testing.T) {
 	dir := t.TempDir()
-	var now atomic.Pointer[broker.Broker]
+	type running struct {
+		*broker.Broker
+		life context.Context // ends with it
+		end  context.CancelFunc
+	}
+	var now atomic.Pointer[running]
 	start := func() {
 		b, err := broker.Start(context.Background(), broker.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		must(t, err)
-		now.Store(b)
+		life, end := context.WithCancel(t.Context())
+		now.Store(&running{b, life, end})
 	}
 	start()
 	defer func() { must(t, now.Load().Close()) }()
@@ -58,11 +64,11 @@ func TestBrokerRestarts(t *testing.T) {
 	must(t, <-loaded)
 	w.Close()
 
-	cp := &copier{t: t, c: c, in: at, out: out}
+	cp := &copier{t: t, c: c, in: at, out: out, life: func() context.Context { return now.Load().life }}
 	restarts := 0
 	var restarting sync.WaitGroup
-	cp.after = func() {
-		if restarts == 5 || cp.committed < int64(total*(restarts+1)/7) {
+	cp.pass = func(ending bool) {
+		if restarts == 6 || cp.committed < int64(total*(restarts+1)/8) || ending != (restarts%2 == 0) {
 			return
 		}
 		restarts++
@@ -72,6 +78,7 @@ func TestBrokerRestarts(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Error(err)
 			}
+			b.end()
 			start()
 		})
 	}
@@ -87,7 +94,7 @@ func TestBrokerRestarts(t *testing.T) {
 	defer r.Close()
 	r.Assign(map[cluster.TP]int64{{Topic: out.Name}: -1})
 	var got []string
-	for deadline := time.Now().Add(10 * time.Second); len(got) < total && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); len(got) < total && time.Now().Before(deadline); {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		batches, err := r.Poll(ctx)
 		cancel()
@@ -117,7 +124,8 @@ type copier struct {
 	committed int64
 	unknown   int
 	aborted   int
-	after     func() // every transaction
+	life      func() context.Context // of the broker that runs
+	pass      func(ending bool)      // is called as a transaction is about to end, and once it has
 }
 
 func (cp *copier) open() {
@@ -168,7 +176,7 @@ func (cp *copier) step() {
 		// Small transactions, so that restarts hit many places.
 		for part := range slices.Chunk(b.Records, 10) {
 			ok := cp.transaction(part)
-			cp.after()
+			cp.pass(false)
 			if !ok {
 				cp.rewind()
 				break
@@ -216,8 +224,10 @@ func (cp *copier) transaction(records []flow.In) bool {
 		must(cp.t, cp.patiently(func(ctx context.Context) error { return cp.p.End(ctx, false) }))
 		return false
 	}
-	ctx, cancel := context.WithTimeout(cp.t.Context(), 20*time.Millisecond) // short, so that restarts leave it unknown
+	// No answer is waited for that was on its way when the broker stopped: its next life would send one.
+	ctx, cancel := context.WithTimeout(cp.life(), time.Minute)
 	defer cancel()
+	cp.pass(true)
 	switch err = cp.p.End(ctx, true); {
 	case err == nil:
 		cp.committed = next
