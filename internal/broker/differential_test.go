@@ -18,9 +18,10 @@ import (
 // side is one of two brokers that get the same requests. Ids that brokers choose have names of our own.
 type side struct {
 	*raw
-	prefix string
-	pids   map[string]producerOf
-	next   map[string]int32 // sequence by producer and partition
+	prefix  string
+	pids    map[string]producerOf
+	next    map[string]int32 // sequence by producer and partition
+	altered int              // how often a setting was altered to see that others are applied
 }
 
 type producerOf struct {

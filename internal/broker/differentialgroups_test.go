@@ -93,16 +93,11 @@ func newGroupSide(t *testing.T, addr, prefix string) *groupSide {
 	w := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	w.Group, w.MemberID, w.RebalanceTimeoutMillis = prefix+"w", "w", 60_000
 	w.SubscribedTopicNames, w.Topics = []string{prefix + "t"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	s.until("the coordinator does not know the topic", func() bool {
 		resp := patiently(s.side, 1, w, func(r *kmsg.ConsumerGroupHeartbeatResponse) int16 { return r.ErrorCode })
-		if resp.Assignment != nil && len(resp.Assignment.Topics) == 1 {
-			return s
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no partitions: %+v", resp)
-		}
-		time.Sleep(2 * time.Millisecond) // a limit is set, and nothing to wait on
-	}
+		return resp.Assignment != nil && len(resp.Assignment.Topics) == 1
+	})
+	return s
 }
 
 type groupStepOf struct {

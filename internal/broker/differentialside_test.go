@@ -2,6 +2,8 @@ package broker
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -9,7 +11,7 @@ import (
 
 // await waits until a topic has its partitions and they have leaders: a cluster answers before.
 func (s *side) await(topic string, partitions int32) {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	s.until("no partitions of "+topic, func() bool {
 		q := kmsg.NewPtrMetadataRequest()
 		mt := kmsg.NewMetadataRequestTopic()
 		mt.Topic = ptr(s.prefix + topic)
@@ -19,11 +21,8 @@ func (s *side) await(topic string, partitions int32) {
 		for _, p := range t.Partitions {
 			ready = ready && p.ErrorCode == 0 && p.Leader >= 0
 		}
-		if ready {
-			return
-		}
-		time.Sleep(2 * time.Millisecond) // a limit is set, and nothing to wait on
-	}
+		return ready
+	})
 }
 
 func (s *side) createTopics(version int16, topic string, n int32, config, value string, only bool) string {
@@ -99,6 +98,9 @@ func (s *side) end(version int16, txnID string, commit bool, delta int16) string
 	q := kmsg.NewPtrEndTxnRequest()
 	q.TransactionalID, q.ProducerID, q.ProducerEpoch, q.Commit = s.prefix+txnID, p.id, p.epoch+delta, commit
 	resp := patiently(s, version, q, func(r *kmsg.EndTxnResponse) int16 { return r.ErrorCode })
+	if resp.ErrorCode == 0 {
+		s.awaitEnd(txnID)
+	}
 	if resp.ErrorCode == 0 && version >= 5 {
 		s.pids[txnID] = producerOf{resp.ProducerID, resp.ProducerEpoch}
 		if resp.ProducerEpoch != p.epoch {
@@ -192,5 +194,49 @@ func (s *side) alterConfig(topic, key, value string, op kmsg.IncrementalAlterCon
 	if op == kmsg.IncrementalAlterConfigOpDelete {
 		q.Resources[0].Configs[0].Value = nil
 	}
-	return name(ask[*kmsg.IncrementalAlterConfigsResponse](s.raw, 1, q).Resources[0].ErrorCode)
+	got := name(ask[*kmsg.IncrementalAlterConfigsResponse](s.raw, 1, q).Resources[0].ErrorCode)
+	if got == "ok" {
+		s.awaitConfig(topic)
+	}
+	return got
+}
+
+// awaitConfig waits until a topic's logs have the settings that were altered before. A cluster answers earlier, and shows
+// them before its logs have them; but it applies its changes one after another. So two more of a setting that means nothing
+// to the answers: once the second is shown, those before the first are applied.
+func (s *side) awaitConfig(topic string) {
+	const key = "flush.ms"
+	for range 2 {
+		s.altered++
+		value := strconv.Itoa(1_000_000 + s.altered)
+		q := &kmsg.IncrementalAlterConfigsRequest{Resources: []kmsg.IncrementalAlterConfigsRequestResource{{
+			ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: s.prefix + topic, Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: key, Value: &value}},
+		}}}
+		if got := name(ask[*kmsg.IncrementalAlterConfigsResponse](s.raw, 1, q).Resources[0].ErrorCode); got != "ok" {
+			s.t.Fatalf("altering %s of %s: %s", key, topic, got)
+		}
+		s.until("the setting of "+topic+" is not shown", func() bool {
+			d := &kmsg.DescribeConfigsRequest{Resources: []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: s.prefix + topic, ConfigNames: []string{key}}}}
+			configs := ask[*kmsg.DescribeConfigsResponse](s.raw, 4, d).Resources[0].Configs
+			return len(configs) == 1 && deref(configs[0].Value) == value
+		})
+	}
+}
+
+// awaitEnd waits until a transaction is ended everywhere: a cluster answers when it is decided how, and writes it to the
+// partitions then.
+func (s *side) awaitEnd(txnID string) {
+	s.until("the transaction of "+txnID+" does not end", func() bool {
+		q := &kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{s.prefix + txnID}}
+		return !strings.HasPrefix(ask[*kmsg.DescribeTransactionsResponse](s.raw, 0, q).TransactionStates[0].State, "Prepare")
+	})
+}
+
+func (s *side) until(not string, is func() bool) {
+	for deadline := time.Now().Add(10 * time.Second); !is(); {
+		if time.Now().After(deadline) {
+			s.t.Fatal(not)
+		}
+		time.Sleep(2 * time.Millisecond) // a limit is set, and nothing to wait on
+	}
 }

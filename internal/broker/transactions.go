@@ -257,6 +257,7 @@ func (c *transactions) produce(id string, version int16, p *producing) *future {
 	}
 	e := c.lock(id)
 	if e == nil {
+		c.b.log.Refused(p.appends)
 		p.refuse(kerr.InvalidProducerIDMapping, "unknown transactional id")
 		return nil
 	}
@@ -265,6 +266,7 @@ func (c *transactions) produce(id string, version int16, p *producing) *future {
 	if version >= 12 {
 		changed, err := e.state.Add(c.b.cfg.Now(), producer, parts)
 		if err != nil {
+			c.b.log.Refused(p.appends)
 			p.refuse(produceError(err), "")
 			return nil
 		}
@@ -301,6 +303,7 @@ func (c *transactions) verify(e *transaction, version int16, producer txn.Produc
 		if err == kerr.TransactionAbortable && version < 11 {
 			err = kerr.InvalidTxnState
 		}
+		c.b.log.Refused(p.appends[i : i+1])
 		refusePartition(p.targets[i], produceError(err), "")
 		return false
 	})

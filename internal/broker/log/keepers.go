@@ -76,6 +76,11 @@ func (l *Log) ExpireProducers() {
 				delete(p.producers, pid)
 			}
 		}
+		for pid, v := range p.beginnings {
+			if v.since <= before {
+				delete(p.beginnings, pid)
+			}
+		}
 		l.mu.Unlock()
 	}
 }

@@ -19,11 +19,12 @@ type Partition struct {
 	cfg  atomic.Pointer[Config]
 
 	// What the next append is checked against: ordered, perhaps not yet durable. Guarded by log.mu.
-	attached  bool
-	dropped   bool
-	end       int64 // offset of the next record
-	producers map[int64]*producer
-	epochs    []epochStart
+	attached   bool
+	dropped    bool
+	end        int64 // offset of the next record
+	producers  map[int64]*producer
+	beginnings map[int64]*beginning // by producer
+	epochs     []epochStart
 
 	// What readers see. Guarded by mu.
 	mu        sync.Mutex

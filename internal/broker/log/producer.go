@@ -61,16 +61,16 @@ func (p *producer) duplicate(h *header) *seqBatch {
 	return nil
 }
 
-// check decides whether h may follow. known says that the partition has state for this producer.
-func (p *producer) check(h *header, known, tv2 bool) *refusal {
-	if !known {
-		if tv2 && h.txn() && h.seq != 0 {
-			return refuse(kerr.OutOfOrderSequenceNumber, "producer %d starts with sequence %d, not 0", h.pid, h.seq)
-		}
-		return nil
-	}
+// check decides whether h may follow; v is nil where no transaction of the producer waits to begin.
+func (p *producer) check(h *header, v *beginning) *refusal {
 	if h.pepoch < p.epoch {
 		return refuse(kerr.InvalidProducerEpoch, "producer %d has epoch %d here, the batch epoch %d", h.pid, p.epoch, h.pepoch)
+	}
+	if v != nil && v.tv2 && h.seq != 0 && p.n == 0 {
+		return refuse(kerr.OutOfOrderSequenceNumber, "producer %d starts with sequence %d, not 0", h.pid, h.seq)
+	}
+	if v != nil && h.seq > v.lowest {
+		return refuse(kerr.OutOfOrderSequenceNumber, "producer %d sends sequence %d, its transaction was to begin with %d", h.pid, h.seq, v.lowest)
 	}
 	if h.pepoch != p.epoch {
 		if h.seq != 0 && p.epoch >= 0 {
@@ -102,9 +102,10 @@ func (p *producer) append(h *header, now int64) {
 	}
 }
 
-// checkMarker decides whether m may end the transaction.
+// checkMarker decides whether m may end the transaction. With transactions of version 2 the epoch that a marker brings is
+// above that of the data; an equal one repeats the marker that ended it.
 func (p *producer) checkMarker(m *Marker) *refusal {
-	if m.Epoch < p.epoch || m.TV2 && m.Epoch == p.epoch {
+	if m.Epoch < p.epoch || m.TV2 && m.Epoch == p.epoch && p.txnFirst >= 0 {
 		return refuse(kerr.InvalidProducerEpoch, "producer %d has epoch %d here, the marker epoch %d", m.ProducerID, p.epoch, m.Epoch)
 	}
 	if m.CoordinatorEpoch < p.coordinatorEpoch {
@@ -121,6 +122,47 @@ func (p *producer) end(epoch int16, coordinatorEpoch int32, ts, now int64) {
 	p.coordinatorEpoch = coordinatorEpoch
 	p.txnFirst = -1
 	p.lastTS, p.written = ts, now
+}
+
+// beginning is a transaction that is to begin on a partition: a batch of it was sent, none was written. Batches above the
+// lowest of them wait until that one is sent again, or a client that has several on their way would lose their order when
+// the first is refused. As Kafka it outlives the transaction, in memory, until one of the producer writes here or ends.
+type beginning struct {
+	lowest int32 // sequence
+	epoch  int16
+	tv2    bool  // the first of the batches was of transactions of version 2
+	since  int64 // wall clock, for expiry
+}
+
+// begins notes that h wants to begin a transaction, if it does. With log.mu held.
+func (p *Partition) begins(h *header, tv2 bool, now int64) {
+	if s := p.producers[h.pid]; s != nil && (h.pepoch < s.epoch || h.pepoch == s.epoch && s.txnFirst >= 0) {
+		return
+	}
+	v := p.beginnings[h.pid]
+	switch {
+	case v == nil:
+		if p.beginnings == nil {
+			p.beginnings = map[int64]*beginning{}
+		}
+		p.beginnings[h.pid] = &beginning{lowest: h.seq, epoch: h.pepoch, tv2: tv2, since: now}
+	case h.pepoch > v.epoch:
+		v.epoch, v.lowest = h.pepoch, h.seq
+	case h.pepoch == v.epoch:
+		v.lowest = min(v.lowest, h.seq)
+	}
+}
+
+// Refused notes batches of transactions that the coordinator has refused: what their producers send next must not pass them.
+func (l *Log) Refused(appends []Append) {
+	now := l.o.Now().UnixMilli()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range appends {
+		if h, ok := parseHeader(appends[i].Batch); ok && h.txn() && h.pid >= 0 {
+			appends[i].Partition.begins(&h, appends[i].TV2, now)
+		}
+	}
 }
 
 // ProducerState is what DescribeProducers tells of one producer on a partition.

@@ -2,6 +2,7 @@ package log
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestIdempotence(t *testing.T) {
 		"TV1 goes on behind marker": {{seq: 0, n: 1, txn: true}, {commit: true}, {seq: 1, n: 1, txn: true}},
 		"TV2 starts again":          {{seq: 0, n: 1, txn: true}, {epoch: 1, commit: true, tv2: true}, {epoch: 0, seq: 1, n: 1, txn: true, want: kerr.InvalidProducerEpoch}, {epoch: 1, seq: 1, n: 1, txn: true, want: kerr.OutOfOrderSequenceNumber}, {epoch: 1, seq: 0, n: 1, txn: true}},
 		"marker, older epoch":       {{epoch: 3, seq: 0, n: 1, txn: true}, {epoch: 2, want: kerr.InvalidProducerEpoch}, {epoch: 3}},
-		"TV2 marker, equal epoch":   {{epoch: 3, seq: 0, n: 1, txn: true}, {epoch: 3, tv2: true, want: kerr.InvalidProducerEpoch}, {epoch: 4, tv2: true}, {epoch: 4, tv2: true, want: kerr.InvalidProducerEpoch}},
+		"TV2 marker, equal epoch":   {{epoch: 3, seq: 0, n: 1, txn: true}, {epoch: 3, tv2: true, want: kerr.InvalidProducerEpoch}, {epoch: 4, tv2: true}, {epoch: 4, tv2: true}, {epoch: 3, tv2: true, want: kerr.InvalidProducerEpoch}},
 		"TV1 marker, repeated":      {{epoch: 3, seq: 0, n: 1, txn: true}, {epoch: 3}, {epoch: 3}},
 		"marker, unknown producer":  {{epoch: 3, tv2: true}, {epoch: 2, seq: 0, n: 1, want: kerr.InvalidProducerEpoch}},
 		"old coordinator":           {{seq: 0, n: 1, txn: true}, {coord: 5}, {coord: 4, want: kerr.TransactionCoordinatorFenced}, {coord: 5}},
@@ -90,6 +91,67 @@ func TestIdempotence(t *testing.T) {
 			}
 			closeLog(t, l)
 		})
+	}
+}
+
+// TestBeginnings is about batches of transactions that nothing has been written of: what was refused is not passed by what
+// was sent behind it.
+func TestBeginnings(t *testing.T) {
+	type send struct {
+		step
+		refused bool // by the coordinator
+	}
+	for name, steps := range map[string][]send{
+		"passed":                {{step{seq: 0, n: 1, txn: true}, true}, {step{seq: 1, n: 1, txn: true, want: kerr.OutOfOrderSequenceNumber}, false}, {step{seq: 0, n: 1, txn: true}, false}, {step{seq: 1, n: 1, txn: true}, false}},
+		"passed outside of it":  {{step{seq: 0, n: 3, txn: true}, true}, {step{seq: 1, n: 1, want: kerr.OutOfOrderSequenceNumber}, false}, {step{seq: 0, n: 1}, false}, {step{seq: 1, n: 1, want: kerr.OutOfOrderSequenceNumber}, false}},
+		"a lower one counts":    {{step{seq: 5, n: 1, txn: true}, true}, {step{seq: 3, n: 1, txn: true}, true}, {step{seq: 5, n: 1, txn: true, want: kerr.OutOfOrderSequenceNumber}, false}, {step{seq: 3, n: 1, txn: true}, false}, {step{seq: 4, n: 1, txn: true}, false}},
+		"a new epoch begins":    {{step{seq: 0, n: 1, txn: true}, true}, {step{epoch: 1, seq: 7, n: 1, txn: true}, false}},
+		"an old epoch does not": {{step{epoch: 1, seq: 4, n: 1, txn: true}, true}, {step{seq: 0, n: 1, txn: true}, true}, {step{epoch: 1, seq: 4, n: 1, txn: true}, false}},
+		"ended":                 {{step{seq: 0, n: 1, txn: true}, true}, {step{}, false}, {step{epoch: 1, seq: 1, n: 1, txn: true, want: kerr.OutOfOrderSequenceNumber}, false}, {step{epoch: 1, seq: 0, n: 1, txn: true}, false}},
+		"the next, TV2":         {{step{epoch: 1, seq: 0, n: 1, txn: true, tv2: true}, true}, {step{epoch: 1, tv2: true}, false}, {step{epoch: 1, seq: 1, n: 1, want: kerr.OutOfOrderSequenceNumber}, false}},
+		"open already":          {{step{seq: 3, n: 1, txn: true}, false}, {step{seq: 0, n: 1, txn: true}, true}, {step{seq: 4, n: 1, txn: true}, false}},
+		"TV2 begins at 0":       {{step{seq: 3, n: 1, txn: true, tv2: true}, true}, {step{seq: 3, n: 1, want: kerr.OutOfOrderSequenceNumber}, false}, {step{seq: 0, n: 1}, false}},
+		"by the log":            {{step{seq: 0, n: 2, txn: true}, false}, {step{}, false}, {step{seq: 1, n: 2, txn: true, want: kerr.OutOfOrderSequenceNumber}, false}, {step{seq: 2, n: 1, want: kerr.OutOfOrderSequenceNumber}, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t, vfs.NewMem())
+			defer closeLog(t, l)
+			p := create(t, l, 0, Config{})
+			for i, x := range steps {
+				w := Write{Markers: []Marker{{Partition: p, ProducerID: 1, Epoch: x.epoch, TV2: x.tv2}}}
+				if x.n > 0 {
+					s := spec{pid: 1, epoch: x.epoch, seq: x.seq, txn: x.txn, records: slices.Repeat([]rec{kv("k", "v")}, x.n)}
+					w = Write{Appends: []Append{{Partition: p, Batch: s.build(t), TV2: x.tv2}}}
+				}
+				if x.refused {
+					l.Refused(w.Appends)
+					continue
+				}
+				r, err := submit(l, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, _ := r[0].Err.(*kerr.Error); got != x.want {
+					t.Fatalf("step %d: %v (%s), want %v", i, got, r[0].ErrMessage, x.want)
+				}
+			}
+		})
+	}
+}
+
+func TestBeginningsExpire(t *testing.T) {
+	clock := newClock()
+	l := open(t, vfs.NewMem(), func(o *Options) { o.Now = clock.now; o.ProducerExpiry = time.Hour })
+	defer closeLog(t, l)
+	p := create(t, l, 0, Config{})
+	for i := range 2 {
+		s := spec{pid: int64(i), txn: true, records: []rec{kv("k", "v")}}
+		l.Refused([]Append{{Partition: p, Batch: s.build(t)}})
+		clock.add(time.Hour / 2)
+	}
+	l.ExpireProducers()
+	if len(p.beginnings) != 1 || p.beginnings[1] == nil {
+		t.Fatalf("%v: want the young one", p.beginnings)
 	}
 }
 

@@ -78,6 +78,9 @@ func (l *Log) Submit(w Write, d Wait, done func(error)) []Result {
 		return results
 	}
 	for i := range w.Appends {
+		if h := &heads[i]; h.txn() && h.pid >= 0 {
+			w.Appends[i].Partition.begins(h, w.Appends[i].TV2, now)
+		}
 		if results[i].Err == nil {
 			l.order(e, &w.Appends[i], heads[i], &results[i])
 			accepted = accepted || results[i].Err == nil
@@ -127,10 +130,13 @@ func (l *Log) order(e *entry, a *Append, h header, r *Result) {
 			fresh := newProducer()
 			s = &fresh
 		}
-		if x := s.check(&h, o.known, a.TV2); x != nil {
+		if x := s.check(&h, p.beginnings[h.pid]); x != nil {
 			x.message = fmt.Sprintf("%s: %s", p, x.message)
 			r.refuse(x)
 			return
+		}
+		if h.txn() {
+			delete(p.beginnings, h.pid)
 		}
 		h.base = p.end
 		s.append(&h, e.now)
@@ -169,6 +175,9 @@ func (l *Log) orderMarker(e *entry, m *Marker, r *Result) {
 		x.message = fmt.Sprintf("%s: %s", p, x.message)
 		r.refuse(x)
 		return
+	}
+	if v := p.beginnings[m.ProducerID]; v != nil && !(v.tv2 && v.epoch == m.Epoch) { // else it is the next transaction's
+		delete(p.beginnings, m.ProducerID)
 	}
 	s.end(m.Epoch, m.CoordinatorEpoch, e.now, e.now)
 	p.setProducer(m.ProducerID, s)

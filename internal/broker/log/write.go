@@ -15,8 +15,8 @@ type Append struct {
 	Batch []byte
 	// Version is the version of the Produce request the batch came with; below 7 zstd is refused. 0 is the newest.
 	Version int16
-	// TV2 says that the producer uses transactions of version 2: where the partition knows nothing of it, its first
-	// sequence must be 0.
+	// TV2 says that the producer uses transactions of version 2: where the partition knows no batch of it, the first one
+	// of a transaction must have the sequence 0.
 	TV2 bool
 }
 
@@ -27,7 +27,8 @@ type Marker struct {
 	Epoch            int16
 	CoordinatorEpoch int32
 	Commit           bool
-	// TV2 demands an epoch above the partition's (transactions of version 2), otherwise an equal one will do.
+	// TV2 demands an epoch above the partition's while a transaction is open there (transactions of version 2), otherwise
+	// an equal one will do.
 	TV2 bool
 }
 
