@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A checkpoint is taken while others write. It need not show one moment: replaying the write-ahead log from where the
-// checkpoint began brings what it recorded early up to date and passes over what it recorded late. It must not show
-// anything that is not durable, though, nor may a file go that the last durable checkpoint names.
+// A checkpoint is taken while others write, and while the flusher, who takes it, goes on flushing: nobody waits for its
+// syncs. It need not show one moment: replaying the write-ahead log from where the checkpoint began brings what it recorded
+// early up to date and passes over what it recorded late. It must not show anything that is not durable, though, nor may a
+// file go that the last durable checkpoint names.
 
 // There are two copies of it, because nothing could make it anew: the write-ahead log only goes back to the last one. What
 // the one before named is let go of when both are durable, so either will do.
@@ -20,6 +21,10 @@ var checkpointNames = [...]string{"checkpoint", "checkpoint.copy"}
 
 // markName is an empty file that says that there has been a checkpoint: a directory without one is not a new log then.
 const markName = "in-use"
+
+// checkpointFiles is after how many files of the write-ahead log a checkpoint is due. Few cost syncs, many cost disk and
+// the time a start takes to replay them.
+const checkpointFiles = 8
 
 // walGrown is about how many bytes the write-ahead log has gained since the last checkpoint.
 func (l *Log) walGrown() int64 {
@@ -79,7 +84,7 @@ func (l *Log) takeCheckpoint(from lsn, last bool) error {
 	// Flushing went on meanwhile; what the segments are said to hold must not get lost from the write-ahead log.
 	err := l.settle(last)
 	if err == nil {
-		err = l.writeCheckpoint(&s)
+		err = l.meanwhile(func() error { return l.writeCheckpoint(&s) })
 	}
 	if err != nil {
 		l.keepGarbage(garbage)
@@ -120,20 +125,31 @@ func (l *Log) orderedState() ([]*Partition, []partState) {
 	return parts, states
 }
 
-// settle waits until what was queued so far is durable and visible. The committer may be waiting for the flusher
-// meanwhile, which is who calls this.
+// settle waits until what was queued so far is durable and visible.
 func (l *Log) settle(last bool) error {
 	if last {
 		return l.wal.sync()
 	}
-	done := l.barrier()
+	err := l.await(l.barrier())
+	if err == nil && l.o.Durability != Sync && l.wal.behind() {
+		err = l.meanwhile(l.syncNow)
+	}
+	return err
+}
+
+// meanwhile runs f, which waits for the disk, in a goroutine of its own and flushes while it runs.
+func (l *Log) meanwhile(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return l.await(done)
+}
+
+// await waits for done and flushes while it does: the committer may be waiting for the flusher, which is who calls this.
+func (l *Log) await(done <-chan error) error {
 	kick(l.flushNow) // the committer's own kick may be what led here
 	for {
 		select {
 		case err := <-done:
-			if err == nil && l.o.Durability != Sync && l.wal.behind() {
-				err = l.syncNow()
-			}
 			return err
 		case <-l.flushNow:
 			_ = l.reportFlush(l.flushDirty) // the checkpoint meets the same error when it flushes
@@ -182,10 +198,12 @@ func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) e
 	// Many at once: a journal commits them together.
 	var g errgroup.Group
 	g.SetLimit(16)
-	for _, sync := range syncs {
-		g.Go(sync)
-	}
-	err := g.Wait()
+	err := l.meanwhile(func() error {
+		for _, sync := range syncs {
+			g.Go(sync)
+		}
+		return g.Wait()
+	})
 	if err != nil {
 		// The kernel may have dropped what it could not write; the write-ahead log still has it.
 		l.fail(nil, err, true)
@@ -246,7 +264,7 @@ func (l *Log) writeCheckpoint(s *state) error {
 		}
 		l.marked = true
 	}
-	l.checkpointEvery.Store(max(2*l.o.WALBytes, 4*int64(len(b))))
+	l.checkpointEvery.Store(max(checkpointFiles*l.o.WALBytes, 4*int64(len(b))))
 	return nil
 }
 

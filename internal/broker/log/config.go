@@ -48,7 +48,8 @@ type Options struct {
 	Interval time.Duration
 	// SegmentBytes is the size of a segment where a partition's Config does not say; default 1 GiB (segment.bytes).
 	SegmentBytes int64
-	// WALBytes is the size of a file of the write-ahead log; default 64 MiB.
+	// WALBytes is the size of a file of the write-ahead log; default 64 MiB. After heavy writing the log keeps about ten of
+	// them, to use them again.
 	WALBytes int64
 	// CacheBytes bounds the recently written batches kept in memory, so that readers at the tail touch no disk;
 	// default 64 MiB.

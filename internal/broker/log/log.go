@@ -117,7 +117,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l.budget.max = o.CacheBytes
 	l.files.init(o.FS, o.openSegments)
-	l.checkpointEvery.Store(2 * o.WALBytes)
+	l.checkpointEvery.Store(checkpointFiles * o.WALBytes)
 	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS}
 	if err := l.open(); err != nil {
 		l.files.close()

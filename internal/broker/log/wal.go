@@ -42,8 +42,8 @@ type wal struct {
 }
 
 const (
-	walSpare  = "spare-" // and the name the file had
-	maxSpares = 2
+	walSpare  = "spare-"        // and the name the file had
+	maxSpares = checkpointFiles // all that a checkpoint releases: new files are dear
 	fillBytes = 1 << 20
 )
 
