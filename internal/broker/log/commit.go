@@ -54,7 +54,7 @@ func (l *Log) writeGroup(q []*entry) (n int, fatal bool, err error) {
 	sync := !l.begun
 	for n == 0 {
 		frames := false
-		for n < len(q) && len(w.buf) < maxGroup {
+		for n < len(q) && w.out.size() < maxGroup {
 			e := q[n]
 			if !e.empty() {
 				if !w.add(e.now, e.encode) {
@@ -94,20 +94,19 @@ func (e *entry) empty() bool {
 	return len(e.batches) == 0 && len(e.puts) == 0 && e.start == nil && e.drop == nil
 }
 
-func (e *entry) encode(b []byte) []byte {
+func (e *entry) encode(g *gather) {
 	for i := range e.batches {
-		b = appendBatchItem(b, e.batches[i].p.id, e.batches[i].data)
+		g.batchItem(e.batches[i].p.id, e.batches[i].data)
 	}
 	for i := range e.puts {
-		b = appendPutItem(b, &e.puts[i])
+		g.buf = appendPutItem(g.buf, &e.puts[i])
 	}
 	if e.start != nil {
-		b = appendLogStartItem(b, e.start.id, e.offset)
+		g.buf = appendLogStartItem(g.buf, e.start.id, e.offset)
 	}
 	if e.drop != nil {
-		b = appendDropItem(b, e.drop.id)
+		g.buf = appendDropItem(g.buf, e.drop.id)
 	}
-	return b
 }
 
 // publish makes written entries visible and tells those who wait.

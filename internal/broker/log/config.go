@@ -69,6 +69,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	openSegments int // how many segments' files are open at most; few make crash tests meet closed ones
+	largeBatch   int // what a batch has that is written without a copy; little makes crash tests meet them
 }
 
 func (o Options) withDefaults() Options {
@@ -92,6 +93,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.openSegments == 0 {
 		o.openSegments = maxOpenSegments
+	}
+	if o.largeBatch == 0 {
+		o.largeBatch = largeSize
 	}
 	if o.Now == nil {
 		o.Now = time.Now

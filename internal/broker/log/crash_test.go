@@ -52,7 +52,7 @@ const crashParts = 4
 func crashOptions(fs vfs.FS, d Durability, lie string) Options {
 	o := options(lyingFS{fs, lie})
 	o.Durability, o.Interval = d, time.Millisecond
-	o.WALBytes, o.CacheBytes, o.SegmentBytes, o.openSegments = 3<<10, 2<<10, 1500, 2
+	o.WALBytes, o.CacheBytes, o.SegmentBytes, o.openSegments, o.largeBatch = 1<<10, 2<<10, 1500, 2, 300
 	return o
 }
 

@@ -276,15 +276,10 @@ func (p *Partition) write(s *segment, batches []cached, bytes int) error {
 		return err
 	}
 	defer l.files.put(o)
-	buf := l.flushBuf[:0]
 	for i := range batches {
-		buf = append(buf, batches[i].data...)
+		l.flushing.batch(batches[i].data)
 	}
-	l.flushBuf = buf[:0]
-	if cap(buf) > 4*flushChunk {
-		l.flushBuf = nil
-	}
-	if _, err := o.f.WriteAt(buf, s.size); err != nil {
+	if err := l.flushing.write(o.f, s.size); err != nil {
 		return err
 	}
 	maxTS := s.maxTS

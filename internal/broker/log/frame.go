@@ -30,22 +30,6 @@ const (
 	itemDrop                     // [topic 16][partition u32]
 )
 
-func beginFrame(b []byte) []byte { return append(b, make([]byte, frameHeader)...) }
-
-// endFrame completes the frame that beginFrame started at b[start].
-func endFrame(b []byte, start int, at, synced lsn, now int64) []byte {
-	f := b[start:]
-	binary.LittleEndian.PutUint32(f[4:], uint32(len(f)-frameHeader))
-	binary.LittleEndian.PutUint64(f[8:], uint64(at))
-	binary.LittleEndian.PutUint64(f[16:], uint64(synced))
-	binary.LittleEndian.PutUint64(f[24:], uint64(now))
-	binary.LittleEndian.PutUint32(f, checksum(f[4:]))
-	for len(b)%8 != start%8 {
-		b = append(b, 0)
-	}
-	return b
-}
-
 // frame is a decoded frame; body aliases what it was read from.
 type frame struct {
 	synced lsn
@@ -81,9 +65,11 @@ func appendBytes[T string | []byte](b []byte, v T) []byte {
 	return append(b, v...)
 }
 
-func appendBatchItem(b []byte, id PartitionID, batch []byte) []byte {
-	b = appendID(append(b, byte(itemBatch)), id)
-	return appendBytes(b, batch)
+// batchItem adds a batch.
+func (g *gather) batchItem(id PartitionID, batch []byte) {
+	g.buf = appendID(append(g.buf, byte(itemBatch)), id)
+	g.buf = binary.LittleEndian.AppendUint32(g.buf, uint32(len(batch)))
+	g.batch(batch)
 }
 
 func appendPutItem(b []byte, p *Put) []byte {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,17 +14,13 @@ import (
 // FuzzWAL opens a log whose write-ahead log holds anything: it opens or says that it is corrupt, and once open it
 // works and opens again.
 func FuzzWAL(f *testing.F) {
-	header := func(b []byte) []byte { return appendHeaderItem(b, walHeader{bootID: "boot"}) }
-	frame := func(b []byte, fill func([]byte) []byte, synced lsn) []byte {
-		start := len(b)
-		return endFrame(fill(beginFrame(b)), start, makeLSN(1, int64(start)), synced, 1)
-	}
+	header := func(g *gather) { g.buf = appendHeaderItem(g.buf, walHeader{bootID: "boot"}) }
 	batch := spec{records: []rec{kv("k", "v")}}.build(f)
-	data := func(b []byte) []byte { return appendBatchItem(b, id(1, 0), batch) }
-	puts := func(b []byte) []byte {
-		return appendPutItem(appendPutItem(b, &Put{Kind: 1, Key: "k", Value: []byte("v")}), &Put{Kind: 1, Key: "x"})
+	data := func(g *gather) { g.batchItem(id(1, 0), batch) }
+	puts := func(g *gather) {
+		g.buf = appendPutItem(appendPutItem(g.buf, &Put{Kind: 1, Key: "k", Value: []byte("v")}), &Put{Kind: 1, Key: "x"})
 	}
-	good := frame(frame(frame(nil, header, 0), data, 0), puts, 0)
+	good := frames(header, data, puts)
 	f.Add(good, false)
 	f.Add(good[:len(good)-9], false)
 	f.Add(good, true)
@@ -38,20 +35,33 @@ func FuzzWAL(f *testing.F) {
 	})
 }
 
+// frames builds the first file of a write-ahead log.
+func frames(fills ...func(*gather)) []byte {
+	g := gather{min: largeSize}
+	for _, fill := range fills {
+		m := g.beginFrame()
+		fill(&g)
+		g.endFrame(m, makeLSN(1, m.size()), 0, 1)
+	}
+	return g.buf
+}
+
 // FuzzFrame is FuzzWAL with frames whose checksums are right, whatever is in them.
 func FuzzFrame(f *testing.F) {
 	batch := spec{pid: 1, txn: true, records: []rec{kv("k", "v")}}.build(f)
 	m := marker(&Marker{ProducerID: 1, Commit: true}, 1)
 	setBase(m, 1, 0)
-	f.Add(appendBatchItem(appendBatchItem(nil, id(1, 0), batch), id(1, 0), m))
-	f.Add(appendLogStartItem(appendBatchItem(nil, id(1, 0), batch), id(1, 0), 1))
-	f.Add(appendDropItem(appendBatchItem(nil, id(1, 0), batch), id(1, 0)))
+	var two, one gather
+	two.min, one.min = largeSize, largeSize
+	one.batchItem(id(1, 0), batch)
+	two.batchItem(id(1, 0), batch)
+	two.batchItem(id(1, 0), m)
+	f.Add(two.buf)
+	f.Add(appendLogStartItem(slices.Clone(one.buf), id(1, 0), 1))
+	f.Add(appendDropItem(slices.Clone(one.buf), id(1, 0)))
 	f.Add(appendPutItem(appendPutItem(nil, &Put{Kind: 1, Key: "k", Value: []byte("v")}), &Put{Kind: 1, Key: "k"}))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		b := appendHeaderItem(beginFrame(nil), walHeader{})
-		b = endFrame(b, 0, makeLSN(1, 0), 0, 1)
-		start := len(b)
-		b = endFrame(append(beginFrame(b), body...), start, makeLSN(1, int64(start)), 0, 1)
+		b := frames(func(g *gather) { g.buf = appendHeaderItem(g.buf, walHeader{}) }, func(g *gather) { g.buf = append(g.buf, body...) })
 		fs := vfs.NewMem()
 		if err := fs.MkdirAll("broker/wal", 0o755); err != nil {
 			t.Fatal(err)

@@ -54,7 +54,7 @@ type Log struct {
 	flushes             atomic.Uint64
 	checkpointNow       chan chan error
 	stopFlush           chan struct{}
-	flushBuf            []byte
+	flushing            gather
 	newDirs             bool        // a partition got its directory since the last checkpoint
 	idle                atomic.Bool // nothing was written since the last checkpoint
 	clean               bool        // the checkpoint on disk says that nothing follows
@@ -118,7 +118,8 @@ func Open(o Options) (*Log, error) {
 	l.budget.max = o.CacheBytes
 	l.files.init(o.FS, o.openSegments)
 	l.checkpointEvery.Store(checkpointFiles * o.WALBytes)
-	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS}
+	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS, out: gather{min: o.largeBatch}}
+	l.flushing.min = o.largeBatch
 	if err := l.open(); err != nil {
 		l.files.close()
 		l.codecs.close()

@@ -26,7 +26,7 @@ type wal struct {
 	off     int64     // end of what is written
 	header  walHeader // of the next file; prevEnd is kept up to date
 	nextNum uint32
-	buf     []byte // frames not yet written, from off on
+	out     gather // frames not yet written, from off on
 	empty   bool   // the file holds its header only
 	zeros   []byte
 	filled  int64 // what lies below was written before: overwriting is twice as fast to sync as appending
@@ -68,50 +68,47 @@ func (w *wal) position() lsn {
 	return makeLSN(w.num, w.off)
 }
 
-// add appends one frame to the buffer; fill adds its items. It reports false, and leaves the buffer alone, if the frame
+// add adds one frame to what is to be written; fill adds its items. It reports false, and adds nothing, if the frame
 // needs another file: write, then rotate.
-func (w *wal) add(now int64, fill func([]byte) []byte) bool {
+func (w *wal) add(now int64, fill func(*gather)) bool {
 	if w.f == nil {
 		return false
 	}
-	start := len(w.buf)
-	w.buf = fill(beginFrame(w.buf))
-	w.buf = endFrame(w.buf, start, makeLSN(w.num, w.off+int64(start)), w.syncedTo(), now)
+	start := w.out.beginFrame()
+	fill(&w.out)
 	// A frame larger than a file gets a file of its own.
-	if w.off+int64(len(w.buf)) > w.fileSize && !w.empty {
-		w.buf = w.buf[:start]
+	if w.off+(w.out.size()+7)&^7 > w.fileSize && !w.empty {
+		w.out.cut(start)
 		return false
 	}
+	w.out.endFrame(start, makeLSN(w.num, w.off+start.size()), w.syncedTo(), now)
 	w.empty = false
 	return true
 }
 
-// write hands the buffered frames to the operating system. After an error the file is abandoned: what part of the
-// buffer it holds is unknown, and the next file's header says where the good part ends.
+// write hands the frames to the operating system. After an error the file is abandoned: what part of them it holds is
+// unknown, and the next file's header says where the good part ends.
 func (w *wal) write() error {
-	if len(w.buf) == 0 {
+	n := w.out.size()
+	if n == 0 {
 		return nil
 	}
-	n := len(w.buf)
-	_, err := w.f.WriteAt(w.buf, w.off)
-	if cap(w.buf) > 16<<20 {
-		w.buf = nil
-	}
-	w.buf = w.buf[:0]
-	if err != nil {
+	if err := w.out.write(w.f, w.off); err != nil {
 		w.leave()
 		return fmt.Errorf("write %s: %w", w.path(walName(w.num)), err)
 	}
-	w.off += int64(n)
-	w.fill()
+	w.off += n
+	if n < fillBytes/4 {
+		w.fill()
+	}
 	w.mu.Lock()
 	w.current, w.end = w.f, makeLSN(w.num, w.off)
 	w.mu.Unlock()
 	return nil
 }
 
-// fill writes zeros behind the end of a file that is used for the first time. If there is no room for them syncs are
-// slower, no more.
+// fill writes zeros behind the end of a file that is used for the first time, where writes are small: of a large one the
+// sync takes long anyway. If there is no room for them syncs are slower, no more.
 func (w *wal) fill() {
 	if w.lazy || w.off <= w.filled || w.off >= w.fileSize {
 		return
@@ -120,7 +117,6 @@ func (w *wal) fill() {
 	if w.zeros == nil {
 		w.zeros = make([]byte, min(fillBytes, w.fileSize))
 	}
-	clear(w.zeros) // a write may change what it is given
 	if _, err := w.f.WriteAt(w.zeros[:to-w.off], w.off); err == nil {
 		w.filled = to
 	}
@@ -162,7 +158,7 @@ func (w *wal) rotate(now int64) error {
 	w.live = append(w.live, w.num)
 	w.mu.Unlock()
 	w.empty = true
-	w.add(now, func(b []byte) []byte { return appendHeaderItem(b, w.header) })
+	w.add(now, func(g *gather) { g.buf = appendHeaderItem(g.buf, w.header) })
 	w.empty = true
 	return nil
 }
