@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -135,7 +136,7 @@ func (a *brokerArgs) register(f *flag.FlagSet) {
 	}
 	f.StringVar(&a.config, "config", "", "`file` with flags, one a line without its dash: NAME = VALUE; # begins a comment. Flags given here go before it")
 	f.StringVar(&c.Dir, "data", dir, "`directory` for topics, offsets and transactions")
-	f.Var(&a.listens, "listen", "`ADDRESS[,advertise=HOST:PORT][,tls|mtls|mtls-optional][,sasl=MECHANISM+...]` to listen on (default 127.0.0.1:9092); port 0 takes a free one; mtls demands a certificate of clients. May be given several times")
+	f.Var(&a.listens, "listen", "`ADDRESS[,advertise=HOST:PORT][,tls|mtls|mtls-optional][,sasl=MECHANISM+...][,max-connections=N][,max-connection-creation-rate=N]` to listen on (default 127.0.0.1:9092); port 0 takes a free one; mtls demands a certificate of clients. May be given several times")
 	f.BoolVar(&c.OpenToNetwork, "insecure-open-to-network", false, "allow addresses that other machines reach without TLS or without authentication: whoever reaches them may read and delete everything")
 	f.StringVar(&a.certs.Cert, "tls-cert", "", "`file` with the broker's certificate, in PEM; read again when it changes")
 	f.StringVar(&a.certs.Key, "tls-key", "", "`file` with its key")
@@ -152,6 +153,7 @@ func (a *brokerArgs) register(f *flag.FlagSet) {
 	f.BoolVar(&c.AllowIfNoACL, "allow-if-no-acl", false, "allow what no rule is about")
 	f.IntVar(&c.MaxConnections, "max-connections", 10_000, "most connections at a time")
 	f.IntVar(&c.MaxConnectionsPerIP, "max-connections-per-ip", 0, "most connections of one address; 0: no bound")
+	f.IntVar(&c.MaxConnectionCreationRate, "max-connection-creation-rate", 0, "most connections taken in a second; 0: no bound")
 	f.StringVar(&a.durability, "durability", "sync", "what an acknowledged write survives: sync (power loss), interval (power loss but for the last -sync-interval), os (kill -9 only)")
 	f.DurationVar(&c.SyncInterval, "sync-interval", time.Second, "time between syncs with -durability interval")
 	f.IntVar(&a.partitions, "partitions", 1, "`number` of partitions of topics created without saying")
@@ -261,8 +263,18 @@ func parseListener(s string, certs broker.TLS) (broker.Listener, error) {
 			for m := range strings.SplitSeq(value, "+") {
 				l.SASL = append(l.SASL, auth.Mechanism(strings.ToUpper(m)))
 			}
+		case "max-connections", "max-connection-creation-rate":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 1 {
+				errs = append(errs, fmt.Errorf("-listen %s: %q is not a whole number above 0", s, o))
+			}
+			if name == "max-connections" {
+				l.MaxConnections = n
+			} else {
+				l.MaxConnectionCreationRate = n
+			}
 		default:
-			errs = append(errs, fmt.Errorf("-listen %s: %q is none of advertise=HOST:PORT, tls, mtls, mtls-optional, sasl=MECHANISM", s, o))
+			errs = append(errs, fmt.Errorf("-listen %s: %q is none of advertise=HOST:PORT, tls, mtls, mtls-optional, sasl=MECHANISM, max-connections=N, max-connection-creation-rate=N", s, o))
 		}
 	}
 	return l, errors.Join(errs...)

@@ -117,7 +117,7 @@ func TestBrokerFlags(t *testing.T) {
 partitions = 5
 durability = os
 listen = 127.0.0.1:1
-listen = 0.0.0.0:2,advertise=kafka.example:9093,mtls,sasl=plain+SCRAM-SHA-512
+listen = 0.0.0.0:2,advertise=kafka.example:9093,mtls,sasl=plain+SCRAM-SHA-512,max-connections=7,max-connection-creation-rate=8
 tls-cert = c.pem
 tls-key = k.pem
 tls-client-ca = a.pem
@@ -132,7 +132,7 @@ super-user = User:alice
 	if c.DefaultPartitions != 3 || c.Durability != log.OS || len(c.Listeners) != 2 || !c.ACLs || c.Users["alice"] != "a:b" || len(c.SuperUsers) != 1 {
 		t.Errorf("%+v", c)
 	}
-	if l := c.Listeners[1]; l.Advertise != "kafka.example:9093" || l.TLS == nil || l.TLS.ClientCA != "a.pem" || len(l.SASL) != 2 || l.SASL[0] != auth.Plain || l.String() != "SASL_SSL" {
+	if l := c.Listeners[1]; l.Advertise != "kafka.example:9093" || l.TLS == nil || l.TLS.ClientCA != "a.pem" || len(l.SASL) != 2 || l.SASL[0] != auth.Plain || l.MaxConnections != 7 || l.MaxConnectionCreationRate != 8 || l.String() != "SASL_SSL" {
 		t.Errorf("%+v", l)
 	}
 	_, err = brokerFlags([]string{"-config", file("bad", "prot = 1\npartitions\ndurability = maybe\nmax-reauth = soon\n"), "-listen", "10.0.0.1:1,tsl", "-users", file("nobody", "alice")}, io.Discard)

@@ -41,7 +41,9 @@ func (b *Broker) createTopics(r *request, q *kmsg.CreateTopicsRequest) reply {
 		}
 		news = append(news, n)
 	}
-	ts, no := b.catalog.create(news, q.ValidateOnly)
+	quota := r.mutations(q.Version >= 6)
+	ts, no := b.catalog.create(news, q.ValidateOnly, quota.take)
+	quota.tell(resp)
 	for i, t := range ts {
 		if no[i] != nil {
 			fail(news[i].name, no[i])
@@ -112,6 +114,7 @@ func (b *Broker) deleteTopics(r *request, q *kmsg.DeleteTopicsRequest) reply {
 		rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
 	}
 	var ids [][16]byte
+	quota := r.mutations(q.Version >= 5)
 	look := func(name *string, id [16]byte) {
 		rt := kmsg.NewDeleteTopicsResponseTopic()
 		rt.Topic, rt.TopicID = name, id
@@ -128,7 +131,11 @@ func (b *Broker) deleteTopics(r *request, q *kmsg.DeleteTopicsRequest) reply {
 			fail(&rt, refuse(kerr.InvalidRequest, "topic %s is internal and cannot be deleted", t.name))
 		default:
 			rt.Topic, rt.TopicID = &t.name, t.id
-			ids = append(ids, t.id)
+			if no := quota.take(int32(len(t.partitions))); no != nil {
+				fail(&rt, no)
+			} else {
+				ids = append(ids, t.id)
+			}
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
@@ -138,6 +145,7 @@ func (b *Broker) deleteTopics(r *request, q *kmsg.DeleteTopicsRequest) reply {
 	for _, t := range q.Topics {
 		look(t.Topic, t.TopicID)
 	}
+	quota.tell(resp)
 	gone, no := b.catalog.remove(ids)
 	if no != nil {
 		for i := range resp.Topics {
@@ -160,22 +168,24 @@ func topicText(name *string, id [16]byte) string {
 
 func (b *Broker) createPartitions(r *request, q *kmsg.CreatePartitionsRequest) reply {
 	resp := response[*kmsg.CreatePartitionsResponse](q)
+	quota := r.mutations(q.Version >= 3)
 	for _, qt := range q.Topics {
 		rt := kmsg.NewCreatePartitionsResponseTopic()
 		rt.Topic = qt.Topic
 		no := refuse(kerr.TopicAuthorizationFailed, "%s may not alter topic %s", r.principal, qt.Topic)
 		if r.mayTopic(kmsg.ACLOperationAlter, qt.Topic) {
-			no = b.growTopic(qt, q.ValidateOnly)
+			no = b.growTopic(qt, q.ValidateOnly, quota)
 		}
 		if no != nil {
 			rt.ErrorCode, rt.ErrorMessage = no.err.Code, &no.msg
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
+	quota.tell(resp)
 	return answer(resp)
 }
 
-func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bool) *refusal {
+func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bool, quota *mutations) *refusal {
 	t := b.catalog.topic(qt.Topic)
 	if t == nil {
 		return refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", qt.Topic)
@@ -194,8 +204,8 @@ func (b *Broker) growTopic(qt kmsg.CreatePartitionsRequestTopic, validateOnly bo
 			return refuse(kerr.InvalidReplicaAssignment, "the only replica possible is broker %d", nodeID)
 		}
 	}
-	if validateOnly {
-		return nil
+	if no := quota.take(qt.Count - have); no != nil || validateOnly {
+		return no
 	}
 	return b.catalog.grow(t.id, qt.Count)
 }

@@ -61,7 +61,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 		c.FS = vfs.Default
 	}
 	b := &Broker{cfg: c, slog: c.Logger, sessions: newSessions(), alarms: newAlarms(c.Now),
-		budget: newBudget(c.MaxRequestBytes), seats: seats{byIP: map[string]int{}}}
+		budget: newBudget(c.MaxRequestBytes), seats: newSeats()}
 	b.apis = b.serverAPIs()
 	// The ports first: they are the likelier reason not to start, and take no recovery to find out.
 	for _, l := range c.Listeners {
@@ -165,7 +165,7 @@ func (b *Broker) every(d time.Duration, do func(now time.Time)) {
 	b.alarms.set(a, b.cfg.Now().Add(d))
 }
 
-// start serves a connection, unless the broker is closed or there are too many. l is nil within the process.
+// start serves a connection, unless the broker is closed or its address has too many. l is nil within the process.
 func (b *Broker) start(nc net.Conn, l *listener) bool {
 	b.serving.Lock()
 	defer b.serving.Unlock()
@@ -176,19 +176,7 @@ func (b *Broker) start(nc net.Conn, l *listener) bool {
 		b.running.Go(func() { b.serve(nc, nil) })
 		return true
 	}
-	ip := hostOf(nc)
-	if !b.seats.take(ip, b.cfg) {
-		b.metrics.refused.Add(1)
-		b.slog.Debug("connection refused: there are too many", "client", ip)
-		return false
-	}
-	b.running.Go(func() {
-		b.serve(nc, l)
-		b.serving.Lock()
-		defer b.serving.Unlock()
-		b.seats.leave(ip)
-	})
-	return true
+	return b.seat(nc, l)
 }
 
 // Addr returns the address of the first listener, "" for none.

@@ -94,7 +94,7 @@ func (t *topic) internal() bool { return t.name == offsetsTopic || t.name == tra
 // ensure makes an internal topic if it is missing.
 func (c *catalog) ensure(name string) {
 	if c.topic(name) == nil {
-		c.create([]newTopic{{name: name, partitions: 1, settings: map[string]string{"cleanup.policy": "compact"}}}, false)
+		c.create([]newTopic{{name: name, partitions: 1, settings: map[string]string{"cleanup.policy": "compact"}}}, false, func(int32) *refusal { return nil })
 	}
 }
 
@@ -302,15 +302,18 @@ func (n newTopic) check(cur *topics) *refusal {
 }
 
 // create makes topics, in one write, and returns for each the topic or why there is none. With validateOnly it only says
-// whether it could: the topics it returns have no partitions.
-func (c *catalog) create(news []newTopic, validateOnly bool) ([]*topic, []*refusal) {
+// whether it could: the topics it returns have no partitions. A topic against which nothing else speaks is counted by quota.
+func (c *catalog) create(news []newTopic, validateOnly bool, quota func(partitions int32) *refusal) ([]*topic, []*refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cur := c.current.Load()
 	ts, no := make([]*topic, len(news)), make([]*refusal, len(news))
 	var made []*topic
 	for i, n := range news {
-		if no[i] = n.check(cur); no[i] != nil {
+		if no[i] = n.check(cur); no[i] == nil {
+			no[i] = quota(n.partitions)
+		}
+		if no[i] != nil {
 			continue
 		}
 		ts[i] = &topic{name: n.name, id: newID(), settings: n.settings}

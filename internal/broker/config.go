@@ -37,8 +37,11 @@ type Config struct {
 	// AllowIfNoACL allows what no rule is about (allow.everyone.if.no.acl.found).
 	AllowIfNoACL bool
 	// MaxConnections and MaxConnectionsPerIP bound the connections of listeners (max.connections,
-	// max.connections.per.ip); default 10,000, and no bound per address.
+	// max.connections.per.ip); default 10,000, and no bound per address. More of all wait, more of an address are refused.
 	MaxConnections, MaxConnectionsPerIP int
+	// MaxConnectionCreationRate is how many connections listeners take in a second, on average over eleven
+	// (max.connection.creation.rate); more wait. Default: no bound. That of an address is a quota, connection_creation_rate.
+	MaxConnectionCreationRate int
 	// MaxRequestBytes bounds the requests in memory that are not answered yet (queued.max.request.bytes); default 256 MiB, at
 	// least one request of 100 MiB.
 	MaxRequestBytes int64
@@ -120,7 +123,8 @@ func (c Config) Validate() error {
 		{"MinSessionTimeout", int64(c.MinSessionTimeout)}, {"MaxSessionTimeout", int64(c.MaxSessionTimeout)},
 		{"ConsumerSessionTimeout", int64(c.ConsumerSessionTimeout)}, {"ConsumerHeartbeatInterval", int64(c.ConsumerHeartbeatInterval)},
 		{"OffsetsRetention", int64(c.OffsetsRetention)}, {"CacheBytes", c.CacheBytes}, {"MaxReauth", int64(c.MaxReauth)},
-		{"MaxConnections", int64(c.MaxConnections)}, {"MaxConnectionsPerIP", int64(c.MaxConnectionsPerIP)}, {"MaxRequestBytes", c.MaxRequestBytes},
+		{"MaxConnections", int64(c.MaxConnections)}, {"MaxConnectionsPerIP", int64(c.MaxConnectionsPerIP)},
+		{"MaxConnectionCreationRate", int64(c.MaxConnectionCreationRate)}, {"MaxRequestBytes", c.MaxRequestBytes},
 	} {
 		if v.value < 0 {
 			bad("%s is negative (%d)", v.name, v.value)

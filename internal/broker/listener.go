@@ -24,6 +24,9 @@ type Listener struct {
 	TLS *TLS
 	// SASL are the mechanisms by which a client must say who it is (sasl.enabled.mechanisms). None: it need not.
 	SASL []auth.Mechanism
+	// MaxConnections bounds its connections, and MaxConnectionCreationRate how many it takes in a second (max.connections and
+	// max.connection.creation.rate behind listener.name.NAME); 0: as the broker's. What is more waits.
+	MaxConnections, MaxConnectionCreationRate int
 }
 
 // authenticates says whether a listener knows who its clients are.
@@ -58,6 +61,9 @@ func (l Listener) check(c Config, bad func(format string, args ...any)) {
 	if l.TLS != nil {
 		l.TLS.check(bad)
 	}
+	if l.MaxConnections < 0 || l.MaxConnectionCreationRate < 0 {
+		bad("Listeners: %q bounds its connections by %d and %d a second; a bound is above 0, and 0 is none", l.Address, l.MaxConnections, l.MaxConnectionCreationRate)
+	}
 	for _, m := range l.SASL {
 		switch {
 		case !slices.Contains(auth.Mechanisms(), m):
@@ -90,6 +96,10 @@ type listener struct {
 	port      int32
 	// names turns clients' certificates into principals.
 	names auth.Names
+
+	// Guarded by Broker.serving.
+	seats int // its connections
+	rate  auth.Meter
 }
 
 // listen opens a listener.
@@ -141,32 +151,9 @@ func (b *Broker) accept(l *listener) {
 				return
 			}
 		}
-		if !b.start(nc, l) {
+		if !b.admission(l) || !b.start(nc, l) {
 			nc.Close()
 		}
-	}
-}
-
-// seats counts the connections, all and by address.
-type seats struct {
-	all  int
-	byIP map[string]int
-}
-
-// take counts a connection in, unless there are too many.
-func (s *seats) take(ip string, c Config) bool {
-	if s.all >= c.MaxConnections || c.MaxConnectionsPerIP > 0 && s.byIP[ip] >= c.MaxConnectionsPerIP {
-		return false
-	}
-	s.all++
-	s.byIP[ip]++
-	return true
-}
-
-func (s *seats) leave(ip string) {
-	s.all--
-	if s.byIP[ip]--; s.byIP[ip] == 0 {
-		delete(s.byIP, ip)
 	}
 }
 

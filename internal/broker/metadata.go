@@ -105,12 +105,14 @@ func (b *Broker) metadata(r *request, q *kmsg.MetadataRequest) reply {
 				fail(want.Topic, none, kerr.TopicAuthorizationFailed)
 				continue
 			}
-			ts, no := b.catalog.create([]newTopic{{name: *want.Topic, partitions: b.cfg.DefaultPartitions}}, false)
+			ts, no := b.catalog.create([]newTopic{{name: *want.Topic, partitions: b.cfg.DefaultPartitions}}, false, r.mutations(true).take)
 			switch {
 			case no[0] == nil:
 				t = ts[0]
 			case code(no[0].err) == kerr.TopicAlreadyExists.Code:
 				t = b.catalog.topic(*want.Topic) // another client was faster
+			case code(no[0].err) == kerr.ThrottlingQuotaExceeded.Code:
+				// It does not exist, and clients ask again.
 			default:
 				fail(want.Topic, none, no[0].err)
 				continue

@@ -17,7 +17,8 @@ const maxKey = 96
 // metrics counts what the broker does.
 type metrics struct {
 	connections  atomic.Int64 // open
-	refused      atomic.Int64 // connections, for want of room
+	refused      atomic.Int64 // connections, their address has too many
+	delayed      atomic.Int64 // connections that came too soon
 	authFailures atomic.Int64
 	throttled    atomic.Int64 // requests
 	received     atomic.Int64 // bytes of requests
@@ -45,7 +46,8 @@ func (b *Broker) WriteMetrics(w io.Writer) error {
 	}
 	m := &b.metrics
 	one("connections", "gauge", "Connections that are open.", m.connections.Load())
-	one("connections_refused_total", "counter", "Connections that found no room.", m.refused.Load())
+	one("connections_refused_total", "counter", "Connections of addresses that have too many.", m.refused.Load())
+	one("connections_delayed_total", "counter", "Connections that came faster than a limit allows.", m.delayed.Load())
 	one("authentication_failures_total", "counter", "Clients that could not prove who they are.", m.authFailures.Load())
 	one("throttled_requests_total", "counter", "Requests of clients above a quota.", m.throttled.Load())
 	one("received_bytes_total", "counter", "Bytes of requests.", m.received.Load())

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 const (
 	quotaUser   = "user"
 	quotaClient = "client-id"
+	quotaIP     = "ip"
 )
 
 // throttle counts what a request has used and returns how long its client is to wait, and tells it so. The answer is sent
@@ -28,15 +31,20 @@ func (r *request) throttle(resp kmsg.Response, quota string, amount float64) tim
 	b := r.conn.b
 	wait := b.security.quotas.Use(userOf(r.principal), r.ClientID, quota, amount, b.cfg.Now())
 	if wait > 0 {
-		b.metrics.throttled.Add(1)
-		r.conn.mute(wait)
-		if t, ok := resp.(kmsg.ThrottleResponse); ok {
-			if ms, _ := t.Throttle(); ms < int32(wait.Milliseconds()) {
-				resp.(kmsg.SetThrottleResponse).SetThrottle(int32(wait.Milliseconds()))
-			}
-		}
+		r.pause(resp, wait)
 	}
 	return wait
+}
+
+// pause has the client wait before its next request is read, and says so in the answer.
+func (r *request) pause(resp kmsg.Response, wait time.Duration) {
+	r.conn.b.metrics.throttled.Add(1)
+	r.conn.mute(wait)
+	if t, ok := resp.(kmsg.ThrottleResponse); ok {
+		if ms, _ := t.Throttle(); ms < int32(wait.Milliseconds()) {
+			resp.(kmsg.SetThrottleResponse).SetThrottle(int32(wait.Milliseconds()))
+		}
+	}
 }
 
 // userOf returns a principal's name.
@@ -51,13 +59,19 @@ func entityOf(types []string, names []*string) (auth.Entity, error) {
 		}
 		switch {
 		case name == "":
-			return e, kerr.InvalidRequest
+			return e, fmt.Errorf("an empty %s has no quotas", typ)
 		case typ == quotaUser && e.User == "":
 			e.User = name
 		case typ == quotaClient && e.Client == "":
 			e.Client = name
+		case typ == quotaIP && e.IP == "":
+			if e.IP = name; name != auth.Default {
+				if ip, err := netip.ParseAddr(name); err == nil {
+					e.IP = ip.Unmap().String() // as connections have it
+				}
+			}
 		default:
-			return e, kerr.InvalidRequest
+			return e, fmt.Errorf("%q is no entity of quotas", typ)
 		}
 	}
 	return e, e.Check()
@@ -81,7 +95,7 @@ func (b *Broker) alterClientQuotas(r *request, q *kmsg.AlterClientQuotasRequest)
 		if !allowed {
 			no = refuse(kerr.ClusterAuthorizationFailed, "%s may not alter the cluster's quotas", r.principal)
 		} else if e, err := entityOf(types, names); err != nil {
-			no = refuse(kerr.InvalidRequest, "a quota is for a user, a client-id, or both, each given once")
+			no = refuse(kerr.InvalidRequest, "%v; each is given once", err)
 		} else {
 			no = s.alterQuota(e, qe.Ops, q.ValidateOnly)
 		}
@@ -108,7 +122,7 @@ func (s *security) alterQuota(e auth.Entity, ops []kmsg.AlterClientQuotasRequest
 			delete(limits, op.Key)
 			continue
 		}
-		if err := auth.CheckQuota(op.Key, op.Value); err != nil {
+		if err := e.CheckQuota(op.Key, op.Value); err != nil {
 			return refuse(kerr.InvalidRequest, "%v", err)
 		}
 		limits[op.Key] = op.Value
@@ -140,10 +154,13 @@ func (b *Broker) describeClientQuotas(r *request, q *kmsg.DescribeClientQuotasRe
 	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{}
 	var dimensions []string
 	for _, c := range q.Components {
-		if c.EntityType != quotaUser && c.EntityType != quotaClient || slices.Contains(dimensions, c.EntityType) {
-			return fail(kerr.InvalidRequest, "quotas are for "+quotaUser+" and "+quotaClient+", each asked for once")
+		if c.EntityType != quotaUser && c.EntityType != quotaClient && c.EntityType != quotaIP || slices.Contains(dimensions, c.EntityType) {
+			return fail(kerr.InvalidRequest, "quotas are for "+quotaUser+", "+quotaClient+" and "+quotaIP+", each asked for once")
 		}
 		dimensions = append(dimensions, c.EntityType)
+	}
+	if len(dimensions) > 1 && slices.Contains(dimensions, quotaIP) {
+		return fail(kerr.InvalidRequest, "quotas of an "+quotaIP+" are for nobody else at the same time")
 	}
 	// has says whether a dimension of an entity is what a component asks for.
 	has := func(name string, c kmsg.DescribeClientQuotasRequestComponent) bool {
@@ -157,26 +174,29 @@ func (b *Broker) describeClientQuotas(r *request, q *kmsg.DescribeClientQuotasRe
 	}
 	all := b.security.quotas.All()
 	for _, e := range slices.SortedFunc(maps.Keys(all), func(a, b auth.Entity) int {
-		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Client, b.Client))
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Client, b.Client), cmp.Compare(a.IP, b.IP))
 	}) {
 		asked := map[string]bool{}
 		matches := true
 		for _, c := range q.Components {
 			asked[c.EntityType] = true
-			if c.EntityType == quotaUser {
+			switch c.EntityType {
+			case quotaUser:
 				matches = matches && has(e.User, c)
-			} else {
+			case quotaClient:
 				matches = matches && has(e.Client, c)
+			case quotaIP:
+				matches = matches && has(e.IP, c)
 			}
 		}
 		if q.Strict && len(q.Components) > 0 {
-			matches = matches && (e.User == "" || asked[quotaUser]) && (e.Client == "" || asked[quotaClient])
+			matches = matches && (e.User == "" || asked[quotaUser]) && (e.Client == "" || asked[quotaClient]) && (e.IP == "" || asked[quotaIP])
 		}
 		if !matches {
 			continue
 		}
 		re := kmsg.NewDescribeClientQuotasResponseEntry()
-		for _, d := range [...]struct{ typ, name string }{{quotaUser, e.User}, {quotaClient, e.Client}} {
+		for _, d := range [...]struct{ typ, name string }{{quotaUser, e.User}, {quotaClient, e.Client}, {quotaIP, e.IP}} {
 			if d.name == "" {
 				continue
 			}

@@ -103,7 +103,12 @@ func aclKey(a auth.ACL) string {
 	return fmt.Sprintf("%d %d %q %q %q %d %d", a.Resource, a.Pattern, a.Name, a.Principal, a.Host, a.Operation, a.Permission)
 }
 
-func quotaKey(e auth.Entity) string { return fmt.Sprintf("%q %q", e.User, e.Client) }
+func quotaKey(e auth.Entity) string {
+	if e.IP != "" {
+		return fmt.Sprintf("ip %q", e.IP)
+	}
+	return fmt.Sprintf("%q %q", e.User, e.Client)
+}
 
 // quotaRecord is the quotas of one entity as they are stored.
 type quotaRecord struct {

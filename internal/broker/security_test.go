@@ -206,7 +206,7 @@ func TestSecurityIsKept(t *testing.T) {
 	}
 	wantCode(t, "a quota", alter(b, ptr("bob"), kmsg.AlterClientQuotasRequestEntryOp{Key: "producer_byte_rate", Value: 1000}), nil)
 	wantCode(t, "a default quota", alter(b, nil, kmsg.AlterClientQuotasRequestEntryOp{Key: "consumer_byte_rate", Value: 1000}), nil)
-	wantCode(t, "a quota not served", alter(b, nil, kmsg.AlterClientQuotasRequestEntryOp{Key: "controller_mutation_rate", Value: 1000}), kerr.InvalidRequest)
+	wantCode(t, "a quota not served", alter(b, nil, kmsg.AlterClientQuotasRequestEntryOp{Key: "leader_byte_rate", Value: 1000}), kerr.InvalidRequest)
 	b.Close()
 
 	b = start(t, onFS(fs), secure)

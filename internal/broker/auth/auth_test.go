@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math"
 	"math/big"
 	"strings"
 	"testing"
@@ -273,6 +274,86 @@ func TestQuotas(t *testing.T) {
 	}
 	if w := q.Use("u", "c", ProducerByteRate, 1000, now.Add(12*time.Second)); w != 0 {
 		t.Errorf("what is long ago is forgotten: %v", w)
+	}
+}
+
+func TestCheckQuota(t *testing.T) {
+	user, ip := Entity{User: "u"}, Entity{IP: "::1"}
+	for _, c := range []struct {
+		e     Entity
+		quota string
+		value float64
+		ok    bool
+	}{
+		{user, ProducerByteRate, 1, true}, {user, ConsumerByteRate, 1 << 40, true}, {user, ControllerMutationRate, 0.5, true}, {user, RequestPercentage, 0.5, true},
+		{user, ProducerByteRate, 1.5, false}, {user, ProducerByteRate, 0, false}, {user, ProducerByteRate, math.NaN(), false}, {user, ControllerMutationRate, math.Inf(1), false},
+		{user, ConnectionCreationRate, 1, false}, {user, "", 1, false},
+		{ip, ConnectionCreationRate, math.MaxInt32, true}, {ip, ConnectionCreationRate, math.MaxInt32 + 1, false}, {ip, ConnectionCreationRate, 1.5, false},
+		{ip, ProducerByteRate, 1, false},
+	} {
+		if err := c.e.CheckQuota(c.quota, c.value); (err == nil) != c.ok {
+			t.Errorf("%+v %s=%v: %v", c.e, c.quota, c.value, err)
+		}
+	}
+	for _, e := range []Entity{{}, {User: "u", IP: "::1"}, {Client: "c", IP: Default}, {IP: "localhost"}} {
+		if e.Check() == nil {
+			t.Errorf("%+v has quotas", e)
+		}
+	}
+	for _, e := range []Entity{{User: Default}, {Client: "c"}, {User: "u", Client: Default}, {IP: Default}, {IP: "10.0.0.1"}} {
+		if err := e.Check(); err != nil {
+			t.Errorf("%+v: %v", e, err)
+		}
+	}
+}
+
+func TestMutations(t *testing.T) {
+	q := NewQuotas()
+	now := time.Unix(1000, 0)
+	if _, ok := q.Mutate("u", "c", 1e9, true, now); !ok {
+		t.Error("without a quota everything goes")
+	}
+	q.Set(Entity{User: "u"}, map[string]float64{ControllerMutationRate: 2})
+	for i, x := range []struct {
+		after  time.Duration
+		n      float64
+		strict bool
+		wait   time.Duration
+		ok     bool
+	}{
+		{0, 20, true, 0, true},
+		{0, 6, true, 0, true}, // 2 were left
+		{0, 1, true, 2 * time.Second, false},
+		{time.Second, 1, true, time.Second, false},
+		{0, 1, false, 1500 * time.Millisecond, true},
+		{1500 * time.Millisecond, 4, true, 0, true},
+		{time.Hour, 22, false, 0, true}, // no more than 22 gather
+		{0, 1, false, 500 * time.Millisecond, true},
+	} {
+		now = now.Add(x.after)
+		if wait, ok := q.Mutate("u", "c", x.n, x.strict, now); wait != x.wait || ok != x.ok {
+			t.Errorf("step %d: %v %v, want %v %v", i, wait, ok, x.wait, x.ok)
+		}
+	}
+}
+
+func TestConnect(t *testing.T) {
+	q := NewQuotas()
+	now := time.Unix(1000, 0)
+	q.Set(Entity{IP: Default}, map[string]float64{ConnectionCreationRate: 1})
+	q.Set(Entity{IP: "10.0.0.1"}, map[string]float64{ConnectionCreationRate: 2})
+	for ip, n := range map[string]int{"10.0.0.1": 20, "10.0.0.2": 10, "::1": 10} {
+		for i := range n {
+			if w := q.Connect(ip, now); w != 0 {
+				t.Errorf("%s: connection %d waits %v", ip, i, w)
+			}
+		}
+		want := 10 * time.Second / time.Duration(n)
+		for range 3 { // what waits is not counted
+			if w := q.Connect(ip, now); w != want {
+				t.Errorf("%s waits %v, want %v", ip, w, want)
+			}
+		}
 	}
 }
 

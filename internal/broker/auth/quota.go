@@ -1,7 +1,11 @@
 package auth
 
 import (
+	"maps"
 	"math"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,15 +13,27 @@ import (
 
 // The quotas served, by Kafka's names.
 const (
-	ProducerByteRate  = "producer_byte_rate" // bytes a second
-	ConsumerByteRate  = "consumer_byte_rate" // bytes a second
-	RequestPercentage = "request_percentage" // of the time of one core
+	ProducerByteRate       = "producer_byte_rate"       // bytes a second
+	ConsumerByteRate       = "consumer_byte_rate"       // bytes a second
+	RequestPercentage      = "request_percentage"       // of the time of one core
+	ControllerMutationRate = "controller_mutation_rate" // partitions created and deleted a second
+	ConnectionCreationRate = "connection_creation_rate" // connections a second, of an address
 )
 
-// Entity is whom a quota is for. "" in a dimension: whoever; see Default.
+// quotasOf returns the quotas that addresses have, or those of users and clients, each with the largest value of those that
+// are whole numbers; 0: any.
+func quotasOf(address bool) map[string]float64 {
+	if address {
+		return map[string]float64{ConnectionCreationRate: math.MaxInt32}
+	}
+	return map[string]float64{ProducerByteRate: math.MaxInt64, ConsumerByteRate: math.MaxInt64, RequestPercentage: 0, ControllerMutationRate: 0}
+}
+
+// Entity is whom a quota is for: a user, a client or both, or an address. "" in a dimension: whoever; see Default.
 type Entity struct {
 	User   string `json:"user,omitempty"`
 	Client string `json:"client,omitempty"`
+	IP     string `json:"ip,omitempty"`
 }
 
 // Default, as a dimension of an entity, stands for all that have no quota of their own. No user and no client is called so.
@@ -25,31 +41,39 @@ const Default = "\x00default"
 
 // Check says why an entity can have no quotas.
 func (e Entity) Check() error {
-	if e == (Entity{}) {
-		return invalid("a quota is for a user, a client-id, or both")
+	switch {
+	case e == (Entity{}), e.IP != "" && (e.User != "" || e.Client != ""):
+		return invalid("a quota is for a user, a client-id, or both, or for an ip")
+	case e.IP != "" && e.IP != Default:
+		if _, err := netip.ParseAddr(e.IP); err != nil {
+			return invalid("%q is no IP address", e.IP)
+		}
 	}
 	return nil
 }
 
-// CheckQuota says why a quota cannot have a value.
-func CheckQuota(name string, value float64) error {
-	switch name {
-	case ProducerByteRate, ConsumerByteRate, RequestPercentage:
-	default:
-		return invalid("quota %s is not served; served are %s, %s and %s", name, ProducerByteRate, ConsumerByteRate, RequestPercentage)
-	}
-	if !(value > 0) || math.IsInf(value, 0) {
+// CheckQuota says why the entity cannot have a quota of a value.
+func (e Entity) CheckQuota(name string, value float64) error {
+	served := quotasOf(e.IP != "")
+	most, ok := served[name]
+	switch {
+	case !ok:
+		return invalid("quota %s is not served for it; served are %s", name, strings.Join(slices.Sorted(maps.Keys(served)), ", "))
+	case !(value > 0) || math.IsInf(value, 0):
 		return invalid("quota %s must be a number above 0", name)
+	case most > 0 && (value > most || value != math.Trunc(value)):
+		return invalid("quota %s must be a whole number of at most %.0f", name, most)
 	}
 	return nil
 }
 
 // Quotas is a set of quotas and what is used of them. It is safe for concurrent use.
 type Quotas struct {
-	mu     sync.Mutex
-	limits map[Entity]map[string]float64
-	meters map[metered]*meter
-	some   atomic.Bool
+	mu      sync.Mutex
+	limits  map[Entity]map[string]float64
+	meters  map[metered]*Meter
+	buckets map[Entity]*bucket // of partitions that may be created and deleted
+	some    atomic.Bool
 }
 
 // metered is what shares a quota: those that one rule made for many counts apart.
@@ -60,7 +84,7 @@ type metered struct {
 
 // NewQuotas returns an empty set.
 func NewQuotas() *Quotas {
-	return &Quotas{limits: map[Entity]map[string]float64{}, meters: map[metered]*meter{}}
+	return &Quotas{limits: map[Entity]map[string]float64{}, meters: map[metered]*Meter{}, buckets: map[Entity]*bucket{}}
 }
 
 // Set replaces the quotas of an entity; none removes it.
@@ -75,6 +99,7 @@ func (q *Quotas) Set(e Entity, limits map[string]float64) {
 	q.some.Store(len(q.limits) > 0)
 	// Meters of what no longer has a limit would only take memory; those of others start again.
 	clear(q.meters)
+	clear(q.buckets)
 }
 
 // Any says whether there are quotas at all.
@@ -101,14 +126,14 @@ func (q *Quotas) All() map[Entity]map[string]float64 {
 // find returns the most specific limit of a user and a client, and what shares it.
 func (q *Quotas) find(user, client, quota string) (float64, Entity, bool) {
 	for _, c := range [...]struct{ rule, shared Entity }{
-		{Entity{user, client}, Entity{user, client}},
-		{Entity{user, Default}, Entity{user, client}},
-		{Entity{user, ""}, Entity{user, ""}},
-		{Entity{Default, client}, Entity{user, client}},
-		{Entity{Default, Default}, Entity{user, client}},
-		{Entity{Default, ""}, Entity{user, ""}},
-		{Entity{"", client}, Entity{"", client}},
-		{Entity{"", Default}, Entity{"", client}},
+		{Entity{User: user, Client: client}, Entity{User: user, Client: client}},
+		{Entity{User: user, Client: Default}, Entity{User: user, Client: client}},
+		{Entity{User: user}, Entity{User: user}},
+		{Entity{User: Default, Client: client}, Entity{User: user, Client: client}},
+		{Entity{User: Default, Client: Default}, Entity{User: user, Client: client}},
+		{Entity{User: Default}, Entity{User: user}},
+		{Entity{Client: client}, Entity{Client: client}},
+		{Entity{Client: Default}, Entity{Client: client}},
 	} {
 		if limit, ok := q.limits[c.rule][quota]; ok {
 			return limit, c.shared, true
@@ -128,16 +153,75 @@ func (q *Quotas) Use(user, client, quota string, amount float64, now time.Time) 
 	if !ok {
 		return 0
 	}
-	k := metered{shared, quota}
-	m := q.meters[k]
-	if m == nil {
-		if len(q.meters) >= maxMeters {
-			clear(q.meters)
+	return keep(q.meters, metered{shared, quota}).Use(amount, limit, now)
+}
+
+// Connect counts a connection of an address and returns how long the address has to wait with it; then it is not counted.
+func (q *Quotas) Connect(ip string, now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	limit, ok := q.limits[Entity{IP: ip}][ConnectionCreationRate]
+	if !ok {
+		if limit, ok = q.limits[Entity{IP: Default}][ConnectionCreationRate]; !ok {
+			return 0
 		}
-		m = &meter{}
-		q.meters[k] = m
 	}
-	return m.use(amount, limit, now)
+	m := keep(q.meters, metered{Entity{IP: ip}, ConnectionCreationRate})
+	wait := m.Use(1, limit, now)
+	if wait > 0 {
+		m.Use(-1, limit, now)
+	}
+	return wait
+}
+
+// Mutate counts partitions that a client creates or deletes, and returns how long it is to wait before it does so again. As
+// Kafka it takes them whole, however many, as long as there is something left of what the rate gives in eleven seconds; when
+// there is nothing, strict refuses them and does not count them.
+func (q *Quotas) Mutate(user, client string, partitions float64, strict bool, now time.Time) (wait time.Duration, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	limit, shared, ok := q.find(user, client, ControllerMutationRate)
+	if !ok {
+		return 0, true
+	}
+	return keep(q.buckets, shared).take(partitions, limit, strict, now)
+}
+
+// bucket holds what a rate has given and nobody has taken yet. Below zero somebody took more.
+type bucket struct {
+	tokens float64
+	at     time.Time // zero: it is full
+}
+
+func (b *bucket) take(amount, rate float64, strict bool, now time.Time) (wait time.Duration, ok bool) {
+	full := rate * samples * window.Seconds()
+	if b.at.IsZero() {
+		b.tokens = full
+	} else {
+		b.tokens = min(full, b.tokens+rate*now.Sub(b.at).Seconds())
+	}
+	b.at = now
+	ok = !strict || b.tokens >= 0
+	if ok {
+		b.tokens -= amount
+	}
+	if b.tokens < 0 && !(strict && ok) {
+		wait = time.Duration(-b.tokens / rate * float64(time.Second)).Round(time.Millisecond)
+	}
+	return wait, ok
+}
+
+// keep returns what is kept under a key, and begins it.
+func keep[K comparable, V any](m map[K]*V, k K) *V {
+	v := m[k]
+	if v == nil {
+		if len(m) >= maxMeters {
+			clear(m)
+		}
+		v = new(V)
+		m[k] = v
+	}
+	return v
 }
 
 // maxMeters bounds what clients that choose their own names can make the broker remember.
@@ -151,13 +235,14 @@ const (
 	maxThrottle = 30 * time.Second
 )
 
-// meter counts over the last seconds.
-type meter struct {
+// Meter counts over the last seconds.
+type Meter struct {
 	counts [samples]float64
 	second int64
 }
 
-func (m *meter) use(amount, limit float64, now time.Time) time.Duration {
+// Use counts amount and returns how long whoever used it is to wait for a limit of so much a second to be kept.
+func (m *Meter) Use(amount, limit float64, now time.Time) time.Duration {
 	second := now.Unix()
 	if second-m.second >= samples || second < m.second {
 		m.counts = [samples]float64{}
