@@ -28,6 +28,7 @@ func (b *Broker) brokerSettings() []brokerSetting {
 	return []brokerSetting{
 		{"auto.create.topics.enable", kmsg.ConfigTypeBoolean, strconv.FormatBool(!b.cfg.NoAutoCreate)},
 		{"broker.id", kmsg.ConfigTypeInt, strconv.Itoa(nodeID)},
+		ms("connections.max.reauth.ms", b.cfg.MaxReauth.Milliseconds()),
 		num("default.replication.factor", 1),
 		{"delete.topic.enable", kmsg.ConfigTypeBoolean, "true"},
 		num("fetch.max.bytes", maxFetchBytes),
