@@ -14,6 +14,7 @@ import (
 
 	"github.com/moldau/moldau/internal/broker/log"
 	"github.com/moldau/moldau/internal/broker/pipe"
+	"github.com/moldau/moldau/internal/broker/wire"
 )
 
 // ErrClosed is returned for what a broker that was closed is asked to do.
@@ -34,6 +35,7 @@ type Broker struct {
 	alarms    *alarms
 	apis      map[int16]api
 	buffers   buffers
+	frames    wire.Buffers
 	clusterID string
 	listeners []*listener
 	security  *security

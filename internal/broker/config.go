@@ -66,7 +66,7 @@ type Config struct {
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 	// OffsetsRetention is how long the offsets of a group without members are kept (offsets.retention.minutes); default 7 days.
 	OffsetsRetention time.Duration
-	// CacheBytes bounds the recently written batches kept in memory; default 64 MiB.
+	// CacheBytes bounds the recently written batches kept in memory; default 32 MiB.
 	CacheBytes int64
 	// AllowTruncate accepts the loss of what lies behind a corrupt place of the log instead of refusing to start.
 	AllowTruncate bool

@@ -64,6 +64,8 @@ type request struct {
 	principal string // who asks
 	size      int64  // of the frame, in bytes
 	held      int64  // what it holds of the budget until it is answered
+	// frame is what it was read into. A handler that knows when its bytes are no longer used releases it.
+	frame *wire.Buffer
 }
 
 // reply is what a handler returns: a response, a response to wait for, none, or the end of the connection.
@@ -167,7 +169,7 @@ func (c *conn) read() {
 				return
 			}
 		}
-		frame, err := wire.ReadFrame(r, most, reserve)
+		frame, err := wire.ReadFrame(r, most, &c.b.frames, reserve)
 		if err != nil {
 			c.logEnd(err)
 			return
@@ -221,8 +223,8 @@ func (c *conn) logEnd(err error) {
 
 // take handles one request and reports whether the connection goes on. held is what the frame holds of the budget; a
 // request that waits for its answer takes it over if its bytes are still in use.
-func (c *conn) take(frame []byte, held *int64) bool {
-	h, body, err := wire.ParseHeader(frame)
+func (c *conn) take(frame *wire.Buffer, held *int64) bool {
+	h, body, err := wire.ParseHeader(frame.B)
 	if err != nil {
 		c.logEnd(err)
 		return false
@@ -236,7 +238,7 @@ func (c *conn) take(frame []byte, held *int64) bool {
 		c.b.slog.Warn("connection closed: a client that has not authenticated asks for more", "client", c.host, "request", wire.Name(h.Key))
 		return false
 	}
-	r := &request{Header: h, conn: c, principal: c.id.principal, size: int64(len(frame))}
+	r := &request{Header: h, conn: c, principal: c.id.principal, size: int64(len(frame.B)), frame: frame}
 	began := time.Now()
 	var rep reply
 	if h.Version < api.min || h.Version > api.max || h.Version < api.servedMin {

@@ -72,6 +72,7 @@ func (b *Broker) produce(r *request, q *kmsg.ProduceRequest) reply {
 	}
 	return reply{wait: func(ctx context.Context) kmsg.Response {
 		if f.wait(ctx) {
+			r.frame.Release() // what the log keeps of it, it holds
 			return p.resp
 		}
 		if ctx.Err() != nil {
@@ -86,6 +87,10 @@ func (b *Broker) produce(r *request, q *kmsg.ProduceRequest) reply {
 func (b *Broker) producing(r *request, q *kmsg.ProduceRequest) *producing {
 	p := &producing{resp: response[*kmsg.ProduceResponse](q)}
 	p.resp.Topics = make([]kmsg.ProduceResponseTopic, len(q.Topics))
+	var memory log.Memory
+	if r.frame.Kept() {
+		memory = r.frame
+	}
 	for i := range q.Topics {
 		qt, rt := &q.Topics[i], &p.resp.Topics[i]
 		rt.Topic, rt.TopicID = qt.Topic, qt.TopicID
@@ -109,7 +114,7 @@ func (b *Broker) producing(r *request, q *kmsg.ProduceRequest) *producing {
 				rp.ErrorCode = kerr.InvalidTopicException.Code
 				continue
 			}
-			p.appends = append(p.appends, log.Append{Partition: part, Batch: qp.Records, Version: q.Version, TV2: q.Version >= 12})
+			p.appends = append(p.appends, log.Append{Partition: part, Batch: qp.Records, Memory: memory, Version: q.Version, TV2: q.Version >= 12})
 			p.targets = append(p.targets, rp)
 			p.owners = append(p.owners, txn.Partition{Topic: t.id, Partition: qp.Partition})
 		}

@@ -209,7 +209,7 @@ func (cs *codecs) recompress(a *Append, h *header, c *Config) *refusal {
 	binary.BigEndian.PutUint32(b[posLength:], uint32(len(b)-lengthSize))
 	binary.BigEndian.PutUint16(b[posAttrs:], uint16(h.attrs))
 	sealBatch(b)
-	a.Batch = b
+	a.Batch, a.Memory = b, nil
 	return nil
 }
 

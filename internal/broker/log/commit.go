@@ -142,7 +142,7 @@ func (p *Partition) publish(o *ordered) {
 	p.mu.Lock()
 	n := int64(len(o.data))
 	stable := p.stable()
-	p.tail.push(cached{base: o.h.base, last: o.h.last(), pos: p.pos, ts: o.h.recordTS(), data: o.data})
+	p.tail.push(cached{base: o.h.base, last: o.h.last(), pos: p.pos, ts: o.h.recordTS(), data: o.data, mem: o.mem})
 	p.pos += n
 	p.see(o)
 	p.wake(p.stable() != stable)

@@ -52,7 +52,7 @@ type Options struct {
 	// them, to use them again.
 	WALBytes int64
 	// CacheBytes bounds the recently written batches kept in memory, so that readers at the tail touch no disk;
-	// default 64 MiB.
+	// default 32 MiB.
 	CacheBytes int64
 	// ProducerExpiry is how long the state of a producer that writes nothing is kept; default one day
 	// (producer.id.expiration.ms).
@@ -86,7 +86,7 @@ func (o Options) withDefaults() Options {
 		o.WALBytes = 64 << 20
 	}
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 64 << 20
+		o.CacheBytes = 32 << 20
 	}
 	if o.ProducerExpiry == 0 {
 		o.ProducerExpiry = 24 * time.Hour

@@ -24,8 +24,9 @@ type Fetched struct {
 	// for.
 	Aborted []AbortedTxn
 
-	log *Log
-	buf *[]byte // where Batches live, if read from disk
+	log  *Log
+	buf  *[]byte  // where Batches live, if read from disk
+	held []Memory // where they live, if not
 }
 
 // Release gives the memory of Batches back. It may be called more than once, and need not be called at all.
@@ -33,6 +34,12 @@ func (f *Fetched) Release() {
 	if f.buf != nil {
 		f.log.readBufs.Put(f.buf)
 		f.buf, f.Batches = nil, nil
+	}
+	for _, mem := range f.held {
+		mem.Release()
+	}
+	if len(f.held) > 0 {
+		f.held, f.Batches = nil, nil
 	}
 }
 
@@ -105,6 +112,10 @@ func (p *Partition) readTail(from int64, maxBytes int, committed, minOne bool) (
 			}
 			f.Batches = append(f.Batches, live[i].data)
 			f.Bytes += n
+			if mem := live[i].mem; mem != nil {
+				mem.Hold()
+				f.held = append(f.held, mem)
+			}
 		}
 	}
 	if committed {

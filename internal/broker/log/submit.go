@@ -22,6 +22,7 @@ type entry struct {
 type ordered struct {
 	p    *Partition
 	data []byte
+	mem  Memory // of data
 	h    header
 	end  markerOf
 
@@ -113,7 +114,7 @@ func (l *Log) order(e *entry, a *Append, h header, r *Result) {
 		return
 	}
 	r.LogStart = p.firstOffset()
-	o := ordered{p: p, data: a.Batch}
+	o := ordered{p: p, data: a.Batch, mem: a.Memory}
 	if h.pid >= 0 {
 		s := p.producers[h.pid]
 		if s != nil {

@@ -12,6 +12,7 @@ type cached struct {
 	pos        int64 // bytes of the partition before it
 	ts         int64 // largest timestamp
 	data       []byte
+	mem        Memory // of data, held
 }
 
 // tail holds the newest batches of a partition: all that no segment has yet, and as many more as the budget allows.
@@ -23,7 +24,13 @@ type tail struct {
 }
 
 func (t *tail) live() []cached { return t.entries[t.head:] }
-func (t *tail) push(c cached)  { t.entries = append(t.entries, c) }
+
+func (t *tail) push(c cached) {
+	if c.mem != nil {
+		c.mem.Hold()
+	}
+	t.entries = append(t.entries, c)
+}
 
 // from is the index in live of the first batch that ends at offset or later.
 func (t *tail) from(offset int64) int {
@@ -34,7 +41,11 @@ func (t *tail) from(offset int64) int {
 	return sort.Search(len(live), func(i int) bool { return live[i].last >= offset })
 }
 
+// drop drops the oldest batch. Nobody but readers, who hold it themselves, uses one that a segment has.
 func (t *tail) drop() {
+	if mem := t.entries[t.head].mem; mem != nil {
+		mem.Release()
+	}
 	t.entries[t.head] = cached{}
 	t.head++
 	switch {

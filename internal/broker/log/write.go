@@ -13,11 +13,20 @@ type Append struct {
 	// Batch is one batch of format v2 as the client sent it. The log keeps it, patches base offset and leader epoch in
 	// place, and never changes it after done was called.
 	Batch []byte
+	// Memory, if there is any, is what Batch lies in. The log holds it as long as it, or a reader, has use for Batch. The caller
+	// must hold it until done was called.
+	Memory Memory
 	// Version is the version of the Produce request the batch came with; below 7 zstd is refused. 0 is the newest.
 	Version int16
 	// TV2 says that the producer uses transactions of version 2: where the partition knows no batch of it, the first one
 	// of a transaction must have the sequence 0.
 	TV2 bool
+}
+
+// Memory is used again once nobody holds it. Hold is called only while somebody else does.
+type Memory interface {
+	Hold()
+	Release()
 }
 
 // Marker ends the transaction of a producer on one partition.

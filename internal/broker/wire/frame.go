@@ -21,10 +21,12 @@ const (
 	growBy   = 8
 )
 
+const produceKey = 0
+
 // maxFrame returns the largest frame of a request.
 func maxFrame(key int16) int {
 	switch key {
-	case 0:
+	case produceKey:
 		return MaxProduceFrame
 	case 11, 14:
 		return MaxGroupFrame
@@ -33,10 +35,11 @@ func maxFrame(key int16) int {
 	}
 }
 
-// ReadFrame reads one frame without its length into a buffer of its own. io.EOF means that the peer closed between two frames.
+// ReadFrame reads one frame without its length into a buffer of its own; a large produce request's comes from buffers. io.EOF
+// means that the peer closed between two frames.
 // The limit of a frame depends on its request key, and is most at any rate; it is checked before the frame is allocated.
 // reserve is asked before memory for so many more bytes of the frame is taken; an error of its is returned.
-func ReadFrame(r io.Reader, most int, reserve func(n int) error) ([]byte, error) {
+func ReadFrame(r io.Reader, most int, buffers *Buffers, reserve func(n int) error) (*Buffer, error) {
 	var head [6]byte
 	if _, err := io.ReadFull(r, head[:4]); err != nil {
 		return nil, err
@@ -58,21 +61,29 @@ func ReadFrame(r io.Reader, most int, reserve func(n int) error) ([]byte, error)
 	if err := reserve(min(size, growStep)); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, min(size, growStep))
-	copy(buf, head[4:6])
-	if _, err := io.ReadFull(r, buf[2:]); err != nil {
+	take := buffers.get
+	if key != produceKey {
+		// Only of a produce request it is known when its bytes are not used any more.
+		take = func(n int) *Buffer { return &Buffer{B: make([]byte, n)} }
+	}
+	buf := take(min(size, growStep))
+	copy(buf.B, head[4:6])
+	if _, err := io.ReadFull(r, buf.B[2:]); err != nil {
 		return nil, noEOF(err)
 	}
-	for len(buf) < size {
+	for len(buf.B) < size {
 		// What is allocated never exceeds a few times what has arrived.
-		more := min(size, growBy*len(buf))
-		if err := reserve(more - len(buf)); err != nil {
+		more := min(size, growBy*len(buf.B))
+		if err := reserve(more - len(buf.B)); err != nil {
 			return nil, err
 		}
-		grown := make([]byte, more)
-		n := copy(grown, buf)
-		if _, err := io.ReadFull(r, grown[n:]); err != nil {
+		grown := take(more)
+		n := copy(grown.B, buf.B)
+		if _, err := io.ReadFull(r, grown.B[n:]); err != nil {
 			return nil, noEOF(err)
+		}
+		if key == produceKey {
+			buf.Release()
 		}
 		buf = grown
 	}

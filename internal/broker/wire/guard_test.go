@@ -175,7 +175,7 @@ func TestReadFrame(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := ReadFrame(bytes.NewReader(c.in), MaxProduceFrame, unlimited)
+		_, err := ReadFrame(bytes.NewReader(c.in), MaxProduceFrame, new(Buffers), unlimited)
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
@@ -189,9 +189,13 @@ func TestReadFrame(t *testing.T) {
 		body[i] = byte(i * 7)
 	}
 	body[0], body[1] = 0, 0
-	got, err := ReadFrame(bytes.NewReader(append(frame(uint32(len(body))), body...)), MaxProduceFrame, unlimited)
-	if err != nil || !bytes.Equal(got, body) {
-		t.Fatalf("a frame of 5 MiB: %v", err)
+	var buffers Buffers
+	for range 3 {
+		got, err := ReadFrame(bytes.NewReader(append(frame(uint32(len(body))), body...)), MaxProduceFrame, &buffers, unlimited)
+		if err != nil || !bytes.Equal(got.B, body) {
+			t.Fatalf("a frame of 5 MiB: %v", err)
+		}
+		got.Release()
 	}
 }
 
@@ -212,11 +216,11 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255})
 	f.Add([]byte{0, 0, 0, 13, 0, 18, 0, 3, 0, 0, 0, 1, 0, 1, 'a', 1, 1, 1, 0})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		frame, err := ReadFrame(bytes.NewReader(in), MaxProduceFrame, unlimited)
+		frame, err := ReadFrame(bytes.NewReader(in), MaxProduceFrame, new(Buffers), unlimited)
 		if err != nil {
 			return
 		}
-		h, body, err := ParseHeader(frame)
+		h, body, err := ParseHeader(frame.B)
 		if err != nil || body == nil {
 			return
 		}
