@@ -2,10 +2,9 @@ package broker
 
 import (
 	"fmt"
+	"iter"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ type groupSide struct {
 	*side
 	topic   [16]byte
 	members map[string]*memberOf
+	over    bool // a member of the consumer protocol has left
 }
 
 // memberOf is what a member knows.
@@ -39,40 +39,18 @@ const groupParts = 12
 // member of the consumer protocol that joins again as who it is: its answer was lost, so we let it in, while Kafka has it wait
 // for the end of its session. And one that says the epoch before: we let it go on however often its answers are lost, Kafka
 // once. And a static member that goes back to the classic protocol as the last one of the other: Kafka gives it at once what
-// others may still work on, we have all of them join.
+// others may still work on, we have all of them join. It is a third as many as MOLDAU_SEQUENCES says: each makes a coordinator work.
 func TestDifferentialGroups(t *testing.T) {
-	kafka := os.Getenv("MOLDAU_KAFKA")
-	if kafka == "" {
-		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
-	}
-	b := start(t, listening, func(c *Config) { c.NoAutoCreate = true })
-	run := strconv.FormatInt(time.Now().UnixNano(), 36)
-	first, n := sequences()
-	different := 0
-	for seed := first; seed < first+(n+2)/3; seed++ { // a third as many: each makes a coordinator work
-		r := rand.New(rand.NewPCG(uint64(seed), 2))
-		prefix := fmt.Sprintf("%s-%d-", run, seed)
-		ours, theirs := newGroupSide(t, b.Addr(), prefix), newGroupSide(t, kafka, prefix)
-		var said []string
-		for range 8 + r.IntN(16) {
-			step := groupStep(r, ours)
-			got, want := step.do(ours), step.do(theirs)
-			said = append(said, step.name+"\n      "+got)
-			if got != want {
-				different++
-				t.Errorf("seed %d: here\n    %s\n  there\n      %s", seed, strings.Join(said, "\n    "), want)
-				break
-			}
-			if (step.name == "leave X" || step.name == "leave Z") && got == "ok epoch -1" {
-				break // from here on what members work on counts here, what they were to have there
+	differential(t, (number("MOLDAU_SEQUENCES", 300)+2)/3, 2, newGroupSide, func(r *rand.Rand, ours *groupSide) iter.Seq[step[*groupSide]] {
+		return func(yield func(step[*groupSide]) bool) {
+			for range 8 + r.IntN(16) {
+				// When the last of the consumer protocol has left, what members work on counts here, there what they were to have.
+				if ours.over || !yield(groupStep(r, ours)) {
+					return
+				}
 			}
 		}
-		ours.nc.Close()
-		theirs.nc.Close()
-		if different >= 10 {
-			t.Fatal("enough")
-		}
-	}
+	})
 }
 
 func newGroupSide(t *testing.T, addr, prefix string) *groupSide {
@@ -80,7 +58,6 @@ func newGroupSide(t *testing.T, addr, prefix string) *groupSide {
 	for _, m := range []string{"A", "B", "S", "X", "Z"} {
 		s.members[m] = &memberOf{}
 	}
-	patiently(s.side, 3, &kmsg.FindCoordinatorRequest{CoordinatorKey: "k"}, func(r *kmsg.FindCoordinatorResponse) int16 { return r.ErrorCode })
 	if got := s.createTopics(7, "t", groupParts, "", "", false); got != fmt.Sprint("ok ", groupParts, " 1") {
 		t.Fatal(got)
 	}
@@ -100,14 +77,9 @@ func newGroupSide(t *testing.T, addr, prefix string) *groupSide {
 	return s
 }
 
-type groupStepOf struct {
-	name string
-	do   func(s *groupSide) string
-}
-
 // groupStep draws what a member does next. A and B are classic members, S a static one, X is of the consumer protocol, and Z is S in it:
 // never more than four, among whom the partitions divide.
-func groupStep(r *rand.Rand, ours *groupSide) groupStepOf {
+func groupStep(r *rand.Rand, ours *groupSide) step[*groupSide] {
 	classic, modern := pick(r, "A", "A", "B", "S"), pick(r, "X", "X", "X", "Z")
 	in := func(names ...string) int {
 		return len(slices.DeleteFunc(names, func(m string) bool { return !ours.members[m].in }))
@@ -123,24 +95,24 @@ func groupStep(r *rand.Rand, ours *groupSide) groupStepOf {
 		if others > 0 && (in("X", "Z") == 0 || static && in("X") == 0) {
 			break
 		}
-		return groupStepOf{"join " + classic, func(s *groupSide) string { return s.joinSync(classic) }}
+		return step[*groupSide]{"join " + classic, func(s *groupSide) string { return s.joinSync(classic) }}
 	case k < 7 && !(modern == "Z" && in("Z") > 0):
-		return groupStepOf{"join " + modern, func(s *groupSide) string { return s.beat(modern, true, 0) }}
+		return step[*groupSide]{"join " + modern, func(s *groupSide) string { return s.beat(modern, true, 0) }}
 	case k >= 7 && k < 11:
 		off := max(off, 0)
-		return groupStepOf{fmt.Sprintf("heartbeat %s epoch%+d", modern, off), func(s *groupSide) string { return s.beat(modern, false, off) }}
+		return step[*groupSide]{fmt.Sprintf("heartbeat %s epoch%+d", modern, off), func(s *groupSide) string { return s.beat(modern, false, off) }}
 	case k == 11:
-		return groupStepOf{fmt.Sprintf("heartbeat %s generation%+d", classic, off), func(s *groupSide) string {
+		return step[*groupSide]{fmt.Sprintf("heartbeat %s generation%+d", classic, off), func(s *groupSide) string {
 			m := s.members[classic]
 			q := &kmsg.HeartbeatRequest{Group: s.prefix + "g", MemberID: m.id, Generation: m.epoch + off, InstanceID: s.instance(classic)}
 			return name(ask[*kmsg.HeartbeatResponse](s.raw, 4, q).ErrorCode)
 		}}
 	case k == 12:
 		who := pick(r, classic, modern)
-		return groupStepOf{"leave " + who, func(s *groupSide) string { return s.leaveGroup(who) }}
+		return step[*groupSide]{"leave " + who, func(s *groupSide) string { return s.leaveGroup(who) }}
 	case k == 13:
 		who, version := pick(r, classic, modern), int16(pick(r, 8, 9, 9))
-		return groupStepOf{fmt.Sprintf("commit v%d %s epoch%+d", version, who, off), func(s *groupSide) string {
+		return step[*groupSide]{fmt.Sprintf("commit v%d %s epoch%+d", version, who, off), func(s *groupSide) string {
 			m := s.members[who]
 			q := kmsg.NewPtrOffsetCommitRequest()
 			q.Group, q.MemberID, q.Generation = s.prefix+"g", m.id, m.epoch+off
@@ -149,7 +121,7 @@ func groupStep(r *rand.Rand, ours *groupSide) groupStepOf {
 		}}
 	case k == 14:
 		who := pick(r, classic, modern)
-		return groupStepOf{fmt.Sprintf("offsets %s epoch%+d", who, off), func(s *groupSide) string {
+		return step[*groupSide]{fmt.Sprintf("offsets %s epoch%+d", who, off), func(s *groupSide) string {
 			m := s.members[who]
 			q := kmsg.NewPtrOffsetFetchRequest()
 			g := kmsg.NewOffsetFetchRequestGroup()
@@ -158,7 +130,7 @@ func groupStep(r *rand.Rand, ours *groupSide) groupStepOf {
 			return name(ask[*kmsg.OffsetFetchResponse](s.raw, 9, q).Groups[0].ErrorCode)
 		}}
 	}
-	return groupStepOf{"describe", (*groupSide).describe}
+	return step[*groupSide]{"describe", (*groupSide).describe}
 }
 
 // parts tells of a number of partitions, if there are no more than two members.
@@ -290,6 +262,7 @@ func (s *groupSide) leaveGroup(who string) string {
 		q.MemberID = "none"
 	}
 	resp := ask[*kmsg.ConsumerGroupHeartbeatResponse](s.raw, 1, q)
+	s.over = resp.ErrorCode == 0
 	return fmt.Sprint(name(resp.ErrorCode), " epoch ", resp.MemberEpoch)
 }
 

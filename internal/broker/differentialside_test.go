@@ -84,6 +84,15 @@ func (s *side) initProducerID(version int16, id *string, timeout int32, again bo
 	return name(resp.ErrorCode)
 }
 
+// producer returns what a transactional id was given. One that was given nothing gets an id that nobody has: a cluster's
+// partitions say of others' ids that their epoch is old, if they have seen a later one.
+func (s *side) producer(txnID string) producerOf {
+	if p, ok := s.pids[txnID]; ok {
+		return p
+	}
+	return producerOf{id: 1 << 40}
+}
+
 // forget begins the sequences of a producer anew.
 func (s *side) forget(who string) {
 	for key := range s.next {
@@ -94,7 +103,7 @@ func (s *side) forget(who string) {
 }
 
 func (s *side) end(version int16, txnID string, commit bool, delta int16) string {
-	p := s.pids[txnID]
+	p := s.producer(txnID)
 	q := kmsg.NewPtrEndTxnRequest()
 	q.TransactionalID, q.ProducerID, q.ProducerEpoch, q.Commit = s.prefix+txnID, p.id, p.epoch+delta, commit
 	resp := patiently(s, version, q, func(r *kmsg.EndTxnResponse) int16 { return r.ErrorCode })

@@ -94,6 +94,33 @@ func (b *Broker) anyPartition(q *kmsg.OffsetCommitRequest) bool {
 // maxOffsetMetadata bounds the metadata of a committed offset (offset.metadata.max.bytes).
 const maxOffsetMetadata = 4096
 
+// committing is what offsets must pass to be committed, plainly or in a transaction.
+type committing struct {
+	forbidden error                  // the client may do nothing with the group or the transactional id
+	refused   error                  // the group or the transaction does not take any
+	accept    func(group.Part) error // nor those of a partition;
+	stale     *kerr.Error            // then this is answered
+}
+
+// code says why the offset of a partition of t, which is unknown if nil, is not committed; 0: it is.
+func (c *committing) code(t *topic, unknown *kerr.Error, mayRead bool, partition int32, metadata *string) int16 {
+	switch {
+	case c.forbidden != nil:
+		return code(c.forbidden)
+	case !mayRead:
+		return kerr.TopicAuthorizationFailed.Code
+	case t.partition(partition) == nil:
+		return unknown.Code
+	case c.refused != nil:
+		return code(c.refused)
+	case len(deref(metadata)) > maxOffsetMetadata:
+		return kerr.OffsetMetadataTooLarge.Code
+	case c.accept(group.Part{Topic: t.id, Partition: partition}) != nil:
+		return c.stale.Code
+	}
+	return 0
+}
+
 func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 	resp := response[*kmsg.OffsetCommitResponse](q)
 	retention := int64(-1)
@@ -101,18 +128,17 @@ func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 		retention = q.RetentionTimeMillis
 	}
 	var g *consumers
-	var refused error
-	var accept func(group.Part) error
+	check := committing{stale: kerr.StaleMemberEpoch}
 	if !r.mayGroup(kmsg.ACLOperationRead, q.Group) {
-		refused = kerr.GroupAuthorizationFailed
+		check.forbidden = kerr.GroupAuthorizationFailed
 	} else if g = b.groups.lock(q.Group, q.Generation < 0 && b.anyPartition(q)); g == nil {
-		refused = kerr.IllegalGeneration
+		check.refused = kerr.IllegalGeneration
 		if q.Version >= 9 {
-			refused = kerr.GroupIDNotFound
+			check.refused = kerr.GroupIDNotFound
 		}
 	} else {
 		defer g.mu.Unlock()
-		accept, refused = b.validateCommit(g, group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation}, q.Version)
+		check.accept, check.refused = b.validateCommit(g, group.Commit{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation}, q.Version)
 		b.groups.settle(g)
 	}
 	var puts []log.Put
@@ -124,21 +150,8 @@ func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 		mayRead := r.mayRead(t, byID, qt.Topic)
 		for _, qp := range qt.Partitions {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
-			rp.Partition = qp.Partition
-			switch {
-			case refused == kerr.GroupAuthorizationFailed:
-				rp.ErrorCode = code(refused)
-			case !mayRead:
-				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
-			case t.partition(qp.Partition) == nil:
-				rp.ErrorCode = unknown.Code
-			case refused != nil:
-				rp.ErrorCode = code(refused)
-			case len(deref(qp.Metadata)) > maxOffsetMetadata:
-				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
-			case accept(group.Part{Topic: t.id, Partition: qp.Partition}) != nil:
-				rp.ErrorCode = kerr.StaleMemberEpoch.Code
-			default:
+			rp.Partition, rp.ErrorCode = qp.Partition, check.code(t, unknown, mayRead, qp.Partition, qp.Metadata)
+			if rp.ErrorCode == 0 {
 				tp := group.TopicPartition{Topic: t.name, Partition: qp.Partition}
 				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, retention)
 				g.offsets.Commit(tp, o)

@@ -243,16 +243,16 @@ func (b *Broker) addOffsetsToTxn(r *request, q *kmsg.AddOffsetsToTxnRequest) rep
 func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) reply {
 	resp := response[*kmsg.TxnOffsetCommitResponse](q)
 	producer := txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}
-	var refused error
+	check := committing{stale: kerr.IllegalGeneration}
 	var e *transaction
 	switch {
 	case !r.mayTransact(kmsg.ACLOperationWrite, q.TransactionalID):
-		refused = kerr.TransactionalIDAuthorizationFailed
+		check.forbidden = kerr.TransactionalIDAuthorizationFailed
 	case !r.mayGroup(kmsg.ACLOperationRead, q.Group):
-		refused = kerr.GroupAuthorizationFailed
+		check.forbidden = kerr.GroupAuthorizationFailed
 	default:
 		if e = b.txns.lock(q.TransactionalID); e == nil {
-			refused = kerr.InvalidProducerIDMapping
+			check.refused = kerr.InvalidProducerIDMapping
 		}
 	}
 	changed := false
@@ -261,24 +261,23 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 		commit.MemberID, commit.Generation = "", -1
 	}
 	var g *consumers
-	var accept func(group.Part) error
 	if e != nil {
 		defer e.mu.Unlock()
 		// As in Kafka the transaction is asked before the group: it may have got the group when the group refuses.
 		switch {
 		case !b.anyTxnPartition(q): // what does not exist is nobody's business
 		case q.Version >= 5:
-			changed, refused = e.state.Add(b.cfg.Now(), producer, nil, q.Group)
+			changed, check.refused = e.state.Add(b.cfg.Now(), producer, nil, q.Group)
 		default:
-			if refused = e.state.VerifyGroup(producer, q.Group); refused == kerr.InvalidTxnState && q.Version >= 4 {
-				refused = kerr.TransactionAbortable // old clients do not know it
+			if check.refused = e.state.VerifyGroup(producer, q.Group); check.refused == kerr.InvalidTxnState && q.Version >= 4 {
+				check.refused = kerr.TransactionAbortable // old clients do not know it
 			}
 		}
-		if refused == kerr.ProducerFenced {
-			refused = kerr.InvalidProducerEpoch
+		if check.refused == kerr.ProducerFenced {
+			check.refused = kerr.InvalidProducerEpoch
 		}
-		if refused == nil {
-			g, accept, refused = b.validateTxnCommit(q, commit)
+		if check.refused == nil {
+			g, check.accept, check.refused = b.validateTxnCommit(q, commit)
 		}
 		if g != nil {
 			defer g.mu.Unlock()
@@ -293,19 +292,8 @@ func (b *Broker) txnOffsetCommit(r *request, q *kmsg.TxnOffsetCommitRequest) rep
 		mayRead := r.mayRead(t, byID, qt.Topic)
 		for _, qp := range qt.Partitions {
 			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
-			rp.Partition = qp.Partition
-			switch {
-			case !mayRead:
-				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
-			case t.partition(qp.Partition) == nil:
-				rp.ErrorCode = unknown.Code
-			case refused != nil:
-				rp.ErrorCode = code(refused)
-			case len(deref(qp.Metadata)) > maxOffsetMetadata:
-				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
-			case accept(group.Part{Topic: t.id, Partition: qp.Partition}) != nil:
-				rp.ErrorCode = kerr.IllegalGeneration.Code
-			default:
+			rp.Partition, rp.ErrorCode = qp.Partition, check.code(t, unknown, mayRead, qp.Partition, qp.Metadata)
+			if rp.ErrorCode == 0 {
 				tp := group.TopicPartition{Topic: t.name, Partition: qp.Partition}
 				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, -1)
 				g.offsets.CommitPending(producer.ID, tp, o)

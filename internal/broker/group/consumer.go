@@ -4,8 +4,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -18,22 +16,11 @@ const (
 	leaveStaticEpoch = -2 // a static member goes away and means to come back
 )
 
-// maxRegex bounds the regular expression of a subscription.
-const maxRegex = 1024
-
 // ConsumerLimits are the coordinator's settings for groups of the consumer protocol.
 type ConsumerLimits struct {
 	Session   time.Duration // group.consumer.session.timeout.ms
 	Heartbeat time.Duration // group.consumer.heartbeat.interval.ms
 	MaxSize   int           // group.consumer.max.size; 0: no limit
-}
-
-// Topics is what there is to subscribe to. Version changes whenever anything in it does.
-type Topics interface {
-	Version() int64
-	Lookup(name string) (id [16]byte, partitions int32, ok bool)
-	Name(id [16]byte) (name string, ok bool)
-	Names() []string // in order
 }
 
 // reconciliation is how far a member has followed its target.
@@ -140,14 +127,6 @@ func (r *HeartbeatRequest) Check() error {
 		}
 	}
 	return nil
-}
-
-// compile makes a subscription's expression match whole names.
-func compile(expr string) (*regexp.Regexp, error) {
-	if len(expr) > maxRegex {
-		return nil, kerr.InvalidRegularExpression
-	}
-	return regexp.Compile("^(?:" + expr + ")$")
 }
 
 // Heartbeat is one step of a member: it joins, says what it has, and is told what to have, or leaves.
@@ -317,88 +296,7 @@ func (g *Consumer) update(m *consumer, r HeartbeatRequest) bool {
 	return changed
 }
 
-// topics returns the topics a member subscribes to that exist, with their partitions.
-func (m *consumer) topics(topics Topics) map[[16]byte]int32 {
-	out := map[[16]byte]int32{}
-	add := func(name string) {
-		if id, n, ok := topics.Lookup(name); ok {
-			out[id] = n
-		}
-	}
-	for _, name := range m.names {
-		add(name)
-	}
-	if m.pattern != nil {
-		for _, name := range topics.Names() {
-			if m.pattern.MatchString(name) {
-				add(name)
-			}
-		}
-	}
-	return out
-}
-
 func (g *Consumer) memberIDs() []string { return slices.Sorted(maps.Keys(g.members)) }
-
-// changed reports whether the topics subscribed to have changed: made, deleted or grown.
-func (g *Consumer) changed(topics Topics) bool {
-	if g.version == topics.Version() {
-		return false
-	}
-	g.version = topics.Version()
-	before := g.subscribed
-	g.subscribed = g.fingerprint(topics)
-	return g.subscribed != before
-}
-
-// fingerprint differs where the topics subscribed to do.
-func (g *Consumer) fingerprint(topics Topics) string {
-	all := map[[16]byte]int32{}
-	for _, m := range g.members { //lint:ordered a union
-		maps.Copy(all, m.topics(topics))
-	}
-	var b strings.Builder
-	for _, t := range slices.SortedFunc(maps.Keys(all), func(a, b [16]byte) int { return slices.Compare(a[:], b[:]) }) {
-		b.Write(t[:])
-		b.WriteString(strconv.Itoa(int(all[t])))
-	}
-	return b.String()
-}
-
-// retarget decides who is to get what.
-func (g *Consumer) retarget(topics Topics) {
-	subs := make([]subscription, 0, len(g.members))
-	for _, id := range g.memberIDs() {
-		subs = append(subs, subscription{id, g.members[id].topics(topics), sortedParts(g.target[id])})
-	}
-	assign, _ := assignorByName(g.assignor())
-	target := assign(subs)
-	g.target = map[string]map[Part]struct{}{}
-	for id := range g.members { //lint:ordered each on its own
-		g.target[id] = map[Part]struct{}{}
-		for _, p := range target[id] {
-			g.target[id][p] = struct{}{}
-		}
-	}
-	g.targetEpoch = g.epoch
-	g.version, g.subscribed = topics.Version(), g.fingerprint(topics)
-	g.unsaved = true
-}
-
-// assignor returns the assignor most members ask for, the default if none does.
-func (g *Consumer) assignor() string {
-	votes := map[string]int{}
-	for _, m := range g.members { //lint:ordered it only counts
-		votes[m.assignor]++
-	}
-	name := assignors[0].name
-	for _, a := range assignors {
-		if votes[a.name] > votes[name] {
-			name = a.name
-		}
-	}
-	return name
-}
 
 // leave removes a member, or notes that a static one means to come back.
 func (g *Consumer) leave(now time.Time, r HeartbeatRequest) (HeartbeatResult, error) {
