@@ -19,8 +19,11 @@ import (
 type Target struct {
 	cluster.TP
 	Store flow.Store
-	// Positioned: the store's own position is this partition's. A store that is made of several partitions has none.
+	// Positioned: the store's own position is this partition's.
 	Positioned bool
+	// Advance is told where a batch ends before the store takes it; nil: nobody is. It is for stores that several partitions fill, and
+	// that have a position in each.
+	Advance func(next int64)
 	// From is the offset to read from; -1: the log start.
 	From int64
 	// End is where the target is up to date: the end of the partition when it was added.
@@ -237,6 +240,9 @@ func (t *Target) restore(records []flow.In, next int64) error {
 	}
 	records, err := t.replay(records)
 	if err == nil {
+		if t.Advance != nil {
+			t.Advance(next)
+		}
 		err = t.Store.Restore(records, at)
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -30,12 +31,12 @@ type crashing struct {
 	after   int        // writes until the crash; negative: none is due
 	clone   *vfs.MemFS
 	clones  *rand.Rand
-	durable [2]int64
+	durable [3]int64
 	db      DB
 	stores  []Store
-	epochs  [2][][]change // per store: committed epochs, in order; the position is how many
+	epochs  [3][][]change // per store: committed epochs, in order; the position is how many
 	// at the moment of the clone
-	durableThen [2]int64
+	durableThen [3]int64
 	flush       func(c *crashing)
 }
 
@@ -77,13 +78,20 @@ func (c *crashing) open(mem *vfs.MemFS) {
 	db, err := Open("task", Options{FS: fs, FlushBytes: 4 << 10})
 	c.must(err)
 	c.db, c.stores = db, nil
-	for i := range 2 {
-		s, err := db.Store(fmt.Sprint("s", i), Expect{})
+	for i := range c.epochs {
+		e := Expect{}
+		if i == parted {
+			e.Parts = []Part{{0, 1 << 30}, {0, 1 << 30}}
+		}
+		s, err := db.Store(fmt.Sprint("s", i), e)
 		c.must(err)
+		if why := s.Stale(); why != "" {
+			c.judge(errors.New(why))
+		}
 		c.stores = append(c.stores, s)
 		c.judge(c.check(i))
-		if then := c.durableThen[i]; s.Position() < then {
-			c.judge(fmt.Errorf("store %d is at %d after a crash, %d was durable", i, s.Position(), then))
+		if then, at := c.durableThen[i], c.position(i); at < then {
+			c.judge(fmt.Errorf("store %d is at %d after a crash, %d was durable", i, at, then))
 		}
 		if c.bad == nil {
 			c.replay(i)
@@ -98,9 +106,49 @@ func (c *crashing) judge(err error) {
 	}
 }
 
+// parted is a store that two partitions fill; every third epoch is of the second one.
+const parted = 2
+
+func partOf(at int64) int32 { return int32(at % 3 / 2) }
+
+// position is how many epochs of a store are in it; -1: none.
+func (c *crashing) position(i int) int64 {
+	if i != parted {
+		return c.stores[i].Position()
+	}
+	at, sum := int64(-1), int64(0)
+	positions := c.stores[i].Positions()
+	for _, n := range positions {
+		if n >= 0 {
+			sum += n
+			at = sum
+		}
+	}
+	for p := range int32(2) {
+		n := int64(-1)
+		if int(p) < len(positions) {
+			n = positions[p]
+		}
+		if want := c.inPart(p, sum); max(n, 0) != want {
+			c.judge(fmt.Errorf("store %d has %v, which never was: of its first %d epochs %d are of partition %d", i, positions, sum, want, p))
+		}
+	}
+	return at
+}
+
+// inPart is how many of the first epochs are of a partition.
+func (c *crashing) inPart(p int32, epochs int64) (n int64) {
+	for at := range epochs {
+		if partOf(at) == p {
+			n++
+		}
+	}
+	return n
+}
+
 // check compares a store with the changelog up to its position.
 func (c *crashing) check(i int) error {
-	position := c.stores[i].Position()
+	position := c.position(i)
 	want := map[string]string{}
 	for _, e := range c.epochs[i][:max(0, position)] {
 		for _, ch := range e {
@@ -132,7 +180,7 @@ func (c *crashing) check(i int) error {
 }
 
 func (c *crashing) replay(i int) {
-	for at := max(0, c.stores[i].Position()); at < int64(len(c.epochs[i])); at++ {
+	for at := max(0, c.position(i)); at < int64(len(c.epochs[i])); at++ {
 		c.apply(i, at)
 	}
 }
@@ -142,7 +190,12 @@ func (c *crashing) apply(i int, at int64) {
 	for _, ch := range c.epochs[i][at] {
 		changes = append(changes, flow.TierChange{Key: []byte(ch.key), Value: ch.value})
 	}
-	c.must(c.stores[i].Apply(changes, at+1))
+	next := at + 1
+	if i == parted {
+		c.stores[i].Advance(partOf(at), c.inPart(partOf(at), next))
+		next = -1
+	}
+	c.must(c.stores[i].Apply(changes, next))
 }
 
 func (c *crashing) step() {
@@ -151,11 +204,12 @@ func (c *crashing) step() {
 		c.after = c.rnd.IntN(40)
 	}
 	c.mu.Unlock()
-	switch i := c.rnd.IntN(2); c.rnd.IntN(12) {
+	switch i := c.rnd.IntN(len(c.epochs)); c.rnd.IntN(12) {
 	case 0:
 		c.flush(c)
-		c.saved(0)
-		c.saved(1)
+		for i := range c.epochs {
+			c.saved(i)
+		}
 	case 1:
 		c.must(c.stores[i].Flush())
 		c.saved(i)
@@ -189,13 +243,13 @@ func (c *crashing) saved(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.clone == nil {
-		c.durable[i] = c.stores[i].Position()
+		c.durable[i] = c.position(i)
 	}
 }
 
 func newCrashing(t *testing.T, seed uint64) *crashing {
-	c := &crashing{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), clones: rand.New(rand.NewPCG(seed, 8)), durable: [2]int64{-1, -1},
-		durableThen: [2]int64{-1, -1}, flush: func(c *crashing) { c.must(c.db.Flush(1)) }}
+	c := &crashing{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), clones: rand.New(rand.NewPCG(seed, 8)), durable: [3]int64{-1, -1, -1},
+		durableThen: [3]int64{-1, -1, -1}, flush: func(c *crashing) { c.must(c.db.Flush(1)) }}
 	c.open(vfs.NewCrashableMem())
 	return c
 }

@@ -40,7 +40,9 @@ func (m *Mem) Store(name string, e Expect) (Store, error) {
 		m.open[name] = s
 	}
 	s.db, s.name, s.live = m, name, false
-	s.why = e.stale(s.found)
+	if s.why = e.stale(s.found); s.why == "" && len(s.data) > 0 {
+		s.why = s.unplaced(e)
+	}
 	if s.why == "" && e.TopicID != [16]byte{} {
 		s.topicID = e.TopicID
 	}
@@ -86,7 +88,7 @@ type memStore struct {
 
 func (s *memStore) clone() *memStore {
 	c := *s
-	c.data, c.sorted = maps.Clone(s.data), nil
+	c.data, c.sorted, c.advance = maps.Clone(s.data), nil, nil
 	return &c
 }
 
@@ -150,6 +152,7 @@ func (s *memStore) Apply(changes []flow.TierChange, next int64) error {
 	if next >= 0 {
 		s.position = next
 	}
+	s.applied()
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // store is a tier in a directory. Its keys there are name, zero, generation (4 bytes), then 0 for what the tier says of
-// itself or 1 and the key. Rebuild makes a generation; the last one that is not stale counts.
+// itself (and with 4 bytes more of a partition, for its position there) or 1 and the key. Rebuild makes a generation; the last one that is not stale counts.
 type store struct {
 	found
 	d       *directory
@@ -76,6 +76,11 @@ func (s *store) open() error {
 			if err != nil {
 				return fmt.Errorf("opening store %q in state directory %s: %w", s.name, s.d.dir, err)
 			}
+			for prefix := s.base(gen, aboutItself); it.Next() && bytes.HasPrefix(it.Key(), prefix); {
+				if f.at, err = readPart(f.at, it.Key()[len(prefix):], it.Value()); err != nil {
+					return fmt.Errorf("opening store %q in state directory %s: %w", s.name, s.d.dir, err)
+				}
+			}
 			all = append(all, generation{gen, f})
 		}
 		ok = it.SeekGE(s.base(gen+1, 0))
@@ -98,7 +103,9 @@ func (s *store) open() error {
 	s.count = -1
 	from, to := s.span(s.gen)
 	it.SetBounds(from, to)
-	s.any = it.First()
+	if s.any = it.First(); s.any && s.why == "" {
+		s.why = s.unplaced(s.expect)
+	}
 	if err := it.Error(); err != nil {
 		return s.d.wrap("opening store "+s.name, err)
 	}
@@ -120,6 +127,22 @@ func readMeta(b []byte) (f found, err error) {
 	copy(f.topicID[:], b[9:])
 	f.savedAt = int64(binary.BigEndian.Uint64(b[25:]))
 	return f, nil
+}
+
+// partKey is where the position in a partition lies, behind what the store says of itself.
+func partKey(base []byte, partition int) []byte {
+	return binary.BigEndian.AppendUint32(base, uint32(partition))
+}
+
+// readPart adds a position. They come in order.
+func readPart(at []int64, key, value []byte) ([]int64, error) {
+	if len(key) != 4 || len(value) != 8 || int64(binary.BigEndian.Uint32(key)) < int64(len(at)) {
+		return nil, fmt.Errorf("%w: position %x of partition %x", ErrFormat, value, key)
+	}
+	for int64(len(at)) < int64(binary.BigEndian.Uint32(key)) {
+		at = append(at, -1)
+	}
+	return append(at, int64(binary.BigEndian.Uint64(value))), nil
 }
 
 // on is key as it is on disk; good until the next call.
@@ -273,7 +296,7 @@ func (s *store) Apply(changes []flow.TierChange, next int64) error {
 	if next >= 0 {
 		s.position = next
 	}
-	s.changed = s.changed || len(changes) > 0 || next >= 0
+	s.changed = s.applied() || s.changed || len(changes) > 0 || next >= 0
 	if s.gather.size() >= 4*s.d.o.FlushBytes {
 		return s.Flush()
 	}
@@ -427,6 +450,14 @@ func (s *store) write(path string) (err error) {
 	}()
 	if err := w.Set(s.base(s.gen, aboutItself), s.meta()); err != nil {
 		return err
+	}
+	for p, at := range s.at {
+		if at < 0 {
+			continue
+		}
+		if err := w.Set(partKey(s.base(s.gen, aboutItself), p), binary.BigEndian.AppendUint64(nil, uint64(at))); err != nil {
+			return err
+		}
 	}
 	for _, o := range s.gather.order() {
 		e := &s.gather.entries[o.at]

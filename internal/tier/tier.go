@@ -52,6 +52,11 @@ type Store interface {
 	flow.Tier
 	// ScanReverse is Scan from the last key of [from, to) to the first.
 	ScanReverse(from, to []byte, f func(key, value []byte) bool) error
+	// Advance says that what the next Apply brings comes from one of several partitions that fill the store together, and where it
+	// ends: it counts with that Apply or not at all. The next of such an Apply is -1.
+	Advance(partition int32, next int64)
+	// Positions are how far the store has come in those partitions, one after the other; -1, and beyond the last one: it has not begun.
+	Positions() []int64
 	// Stale is why what is here must be rebuilt from the changelog; empty: it need not.
 	Stale() string
 	// Rebuild gives an empty tier, whose position is -1, beside this one. This one must not be used any more.
@@ -67,6 +72,7 @@ type Expect struct {
 	LogStart int64    // the first offset still there
 	LogEnd   int64    // the offset after the last one
 	Asked    bool     // LogEnd is known; without, nothing is said of it
+	Parts    []Part   // of several partitions that fill the store together; there is no LogStart and no LogEnd then
 	Now      int64    // wall clock, ms
 	// DeleteRetention is the topic's delete.retention.ms: tombstones are there for so long. A store that has missed more
 	// than this would bring deleted keys back to life. 0: not known.
@@ -78,22 +84,23 @@ type found struct {
 	position int64
 	topicID  [16]byte
 	savedAt  int64 // when it was last at the end of its changelog, ms
+	parts
 }
 
 // stale compares. A store without position has nothing that could be wrong.
 func (e Expect) stale(f found) string {
 	var none [16]byte
 	switch {
-	case f.position < 0:
+	case f.position < 0 && len(f.at) == 0:
 		return ""
 	case e.TopicID != none && f.topicID != none && e.TopicID != f.topicID:
 		return fmt.Sprintf("the changelog is another topic of the same name (topic id %x, the store was written from %x)", e.TopicID, f.topicID)
-	case f.position < e.LogStart:
+	case f.position >= 0 && f.position < e.LogStart:
 		return fmt.Sprintf("the changelog starts at offset %d, the store ends at %d", e.LogStart, f.position)
 	case e.Asked && f.position > e.LogEnd:
 		return fmt.Sprintf("the changelog ends at offset %d, the store is at %d: records of it were lost", e.LogEnd, f.position)
 	case e.DeleteRetention > 0 && f.savedAt > 0 && e.Now-f.savedAt > e.DeleteRetention:
 		return fmt.Sprintf("the store was at the end of its changelog %d ms ago, the changelog keeps tombstones for %d ms (delete.retention.ms)", e.Now-f.savedAt, e.DeleteRetention)
 	}
-	return ""
+	return f.parts.stale(e)
 }

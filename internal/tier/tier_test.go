@@ -215,12 +215,86 @@ func TestStale(t *testing.T) {
 		{"log end", func(e *Expect, _ *found) { e.LogEnd = 49 }, "ends at offset 49, the store is at 50"},
 		{"tombstones", func(_ *Expect, f *found) { f.savedAt = 994_999 }, "delete.retention.ms"},
 		{"tombstones, just", func(_ *Expect, f *found) { f.savedAt = 995_000 }, ""},
+		{"partitions", func(e *Expect, f *found) { several(e, f) }, ""},
+		{"partitions of another topic", func(e *Expect, f *found) { several(e, f); e.TopicID = other }, "another topic of the same name"},
+		{"partitions that are more by now", func(e *Expect, f *found) { several(e, f); e.Parts = append(e.Parts, Part{5, 9}) }, ""},
+		{"partitions that are fewer", func(e *Expect, f *found) { several(e, f); e.Parts = e.Parts[:2] }, "has read partition 2, the topic has 2"},
+		{"start of a partition", func(e *Expect, f *found) { several(e, f); e.Parts[2].Start = 8 }, "partition 2 starts at offset 8, the store ends at 7"},
+		{"end of a partition", func(e *Expect, f *found) { several(e, f); e.Parts[0].End = 49 }, "partition 0 ends at offset 49, the store is at 50"},
+		{"partitions and tombstones", func(e *Expect, f *found) { several(e, f); f.savedAt = 994_999 }, "delete.retention.ms"},
 	} {
 		e, f := base, f
 		c.change(&e, &f)
 		if got := e.stale(f); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+// several makes a store one of three partitions, of which it has begun two.
+func several(e *Expect, f *found) {
+	e.LogStart, e.LogEnd, e.Asked, e.Parts = 0, 0, false, []Part{{10, 100}, {0, 0}, {7, 7}}
+	f.position, f.at = -1, []int64{50, -1, 7}
+}
+
+// TestPartitions: the positions in several partitions come and go with what was applied, and rows without any are not used.
+func TestPartitions(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	mem := NewMem()
+	for name, db := range map[string]func() DB{"disk": func() DB { return open(t, fs) }, "memory": func() DB { mem = mem.Crash(); return mem }} {
+		t.Run(name, func(t *testing.T) {
+			e := Expect{Parts: []Part{{0, 100}, {0, 100}, {0, 100}}, Now: 1}
+			expect := func(s Store, positions, stale string) {
+				t.Helper()
+				if got := fmt.Sprint(s.Positions()); got != positions || !strings.Contains(s.Stale(), stale) || stale == "" && s.Stale() != "" {
+					t.Fatalf("positions %s, stale %q; want %s, %q", got, s.Stale(), positions, stale)
+				}
+			}
+			end := func(d DB, flush bool) {
+				t.Helper()
+				if flush {
+					must(0, d.Flush(1))(t)
+				}
+				must(0, d.Close())(t)
+			}
+			d := db()
+			s := must(d.Store("s", Expect{Now: 1}))(t)
+			apply(t, s, 5, "a", "of one partition")
+			end(d, true)
+
+			d = db()
+			s = must(d.Store("s", e))(t)
+			expect(s, "[]", "how far it has read each partition")
+			s = must(s.Rebuild())(t)
+			s.Advance(2, 7)
+			expect(s, "[]", "")
+			apply(t, s, -1, "a", "x")
+			expect(s, "[-1 -1 7]", "")
+			end(d, true)
+
+			d = db()
+			s = must(d.Store("s", e))(t)
+			expect(s, "[-1 -1 7]", "")
+			s.Advance(0, 3)
+			apply(t, s, -1, "b", "y")
+			end(d, false)
+
+			d = db()
+			s = must(d.Store("s", e))(t)
+			expect(s, "[-1 -1 7]", "")
+			s.Advance(0, 4)
+			apply(t, s, -1) // nothing but markers
+			s.Advance(1, 9) // the store has refused it
+			end(d, true)
+
+			d = db()
+			s = must(d.Store("s", e))(t)
+			expect(s, "[4 -1 7]", "")
+			if got := dump(t, s, nil, nil, false); got != "a=x" {
+				t.Fatal(got)
+			}
+			end(d, false)
+		})
 	}
 }
 

@@ -91,23 +91,20 @@ func (n *Node) openGlobal(g *topology.Global, starts, ends map[cluster.TP]int64)
 	spec := g.Store.Spec
 	gl := &global{name: "global-" + spec.Name}
 	n.globals = append(n.globals, gl)
-	// A store has one position. One that is filled from several partitions begins anew each time.
-	positioned := info.Partitions == 1
-	if !positioned {
-		if err := n.cfg.State.Remove(gl.name); err != nil {
-			return nil, err
-		}
-	}
 	db, err := n.openState(gl.name)
 	if err != nil {
 		return nil, err
 	}
 	gl.db = db
-	expect := tier.Expect{Now: n.millis()}
-	if positioned {
-		tp := cluster.TP{Topic: g.Topic.Name}
-		expect.TopicID, expect.DeleteRetention = info.ID, deleteRetention(info)
+	expect := tier.Expect{Now: n.millis(), TopicID: info.ID, DeleteRetention: deleteRetention(info)}
+	tp := cluster.TP{Topic: g.Topic.Name}
+	one := info.Partitions == 1 // whose position is the store's own
+	if one {
 		expect.LogStart, expect.LogEnd, expect.Asked = starts[tp], ends[tp], true
+	} else {
+		for tp.Partition = range info.Partitions {
+			expect.Parts = append(expect.Parts, tier.Part{Start: starts[tp], End: ends[tp]})
+		}
 	}
 	t, err := db.Store(spec.Name, expect)
 	if err != nil {
@@ -125,13 +122,19 @@ func (n *Node) openGlobal(g *topology.Global, starts, ends map[cluster.TP]int64)
 	}
 	n.globalByName[spec.Name] = gl.store
 	var targets []*restore.Target
-	for p := range info.Partitions {
-		tp := cluster.TP{Topic: g.Topic.Name, Partition: p}
-		from := starts[tp]
-		if positioned {
-			from = max(from, gl.store.Position())
+	positions := t.Positions()
+	for tp.Partition = range info.Partitions {
+		target := &restore.Target{TP: tp, Store: gl.store, Positioned: one, From: starts[tp], End: ends[tp], Follow: true, Lock: &n.globalLock}
+		if one {
+			target.From = max(target.From, gl.store.Position())
+		} else {
+			target.Advance = func(next int64) { t.Advance(target.Partition, next) }
+			if int(tp.Partition) < len(positions) {
+				target.From = max(target.From, positions[tp.Partition])
+			}
 		}
-		targets = append(targets, &restore.Target{TP: tp, Store: gl.store, Positioned: positioned, From: from, End: ends[tp], Follow: true, Lock: &n.globalLock})
+		n.log.Info("reading global table", "store", spec.Name, "partition", tp.Partition, "from", target.From, "to", target.End)
+		targets = append(targets, target)
 	}
 	return targets, nil
 }
