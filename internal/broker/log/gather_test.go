@@ -42,7 +42,7 @@ func TestGather(t *testing.T) {
 			t.Fatal(err)
 		}
 		size := g.size()
-		if err := g.write(f, 0); err != nil {
+		if err := g.write(f, 0, new(int64), 1<<20); err != nil {
 			t.Fatal(err)
 		}
 		got, err := readFile(fs, "f")

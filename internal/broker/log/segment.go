@@ -63,6 +63,8 @@ type openSegment struct {
 
 	ready atomic.Bool // load went well
 
+	reserved int64 // what lies below has space of its own; of the flusher
+
 	mu    sync.RWMutex
 	index index
 

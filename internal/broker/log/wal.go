@@ -21,15 +21,16 @@ type wal struct {
 	lazy     bool // syncs are rare: how long one takes does not matter
 
 	// Of the goroutine that writes.
-	f       vfs.File
-	num     uint32
-	off     int64     // end of what is written
-	header  walHeader // of the next file; prevEnd is kept up to date
-	nextNum uint32
-	out     gather // frames not yet written, from off on
-	empty   bool   // the file holds its header only
-	zeros   []byte
-	filled  int64 // what lies below was written before: overwriting is twice as fast to sync as appending
+	f        vfs.File
+	num      uint32
+	off      int64     // end of what is written
+	header   walHeader // of the next file; prevEnd is kept up to date
+	nextNum  uint32
+	out      gather // frames not yet written, from off on
+	empty    bool   // the file holds its header only
+	zeros    []byte
+	reserved int64 // what lies below has space of its own
+	filled   int64 // what lies below was written before: overwriting is twice as fast to sync as appending
 
 	syncing sync.Mutex // one sync at a time
 	mu      sync.Mutex
@@ -93,7 +94,7 @@ func (w *wal) write() error {
 	if n == 0 {
 		return nil
 	}
-	if err := w.out.write(w.f, w.off); err != nil {
+	if err := w.out.write(w.f, w.off, &w.reserved, w.fileSize); err != nil {
 		w.leave()
 		return fmt.Errorf("write %s: %w", w.path(walName(w.num)), err)
 	}
@@ -152,7 +153,7 @@ func (w *wal) rotate(now int64) error {
 	if err := syncDir(w.fs, w.dir); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	w.f, w.num, w.off, w.filled = f, w.nextNum, 0, filled
+	w.f, w.num, w.off, w.filled, w.reserved = f, w.nextNum, 0, filled, filled
 	w.nextNum++
 	w.mu.Lock()
 	w.live = append(w.live, w.num)
