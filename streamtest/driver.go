@@ -88,7 +88,8 @@ func ContinueErrors() Option {
 }
 
 // JavaOrder runs records of several topics in the order of Kafka Streams' TopologyTestDriver, which takes all sub-topologies for
-// one task: a heap of topics by the time of their first record, and one stream time. It needs topics of one partition.
+// one task: a heap of topics by the time of their first record, and one stream time. It needs topics of one partition, and none with
+// IdleAfter: stream time moves with records only there.
 func JavaOrder() Option { return func(c *config) { c.java = true } }
 
 // KeepErrors keeps the first error for Err instead of failing the test. Nothing runs after it but Restart.
@@ -121,6 +122,9 @@ func Run(tb testing.TB, t *topology.Topology, options ...Option) *Driver {
 		o(&d.config)
 	}
 	d.now = d.config.start.UnixMilli()
+	if d.config.java {
+		d.refuseIdle()
+	}
 	d.makeTopics()
 	d.startTasks()
 	tb.Cleanup(d.stopTasks)

@@ -115,3 +115,15 @@ func (d *Driver) queue(r *running, topic string) *javaQueue {
 	d.java.queues = append(d.java.queues, q)
 	return q
 }
+
+// refuseIdle: TopologyTestDriver has no time that goes on by itself, so there is no order of it to follow.
+func (d *Driver) refuseIdle() {
+	d.tb.Helper()
+	for _, sub := range d.declared.Subs {
+		for _, source := range sub.Sources {
+			if source.IdleAfter > 0 {
+				d.tb.Fatalf("topic %q (%s) has IdleAfter, which Kafka Streams does not have: JavaOrder moves stream time with records only; leave out one of the two", source.Name, source.At)
+			}
+		}
+	}
+}

@@ -102,6 +102,78 @@ func TestCallsUnderFaults(t *testing.T) {
 	}
 }
 
+// TestCallsUnderRebalances has tasks revoked and lost, and processes killed and stopped, while calls of theirs are out.
+func TestCallsUnderRebalances(t *testing.T) {
+	log := mem.New()
+	create(t, log, 4, "words", "named")
+	var out atomic.Int64
+	var gate atomic.Pointer[chan struct{}]
+	topo := build(t, func(b *stream.Builder) {
+		b.Stream(Words).MapAsync(stream.Async{MaxInFlight: 8}, func(ctx context.Context, r wordRecord) (string, error) {
+			out.Add(1)
+			defer out.Add(-1)
+			select {
+			case <-*gate.Load():
+				return r.Value, nil
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}).To(Named)
+	})
+	s := watch()
+	begin := func(d *disk) *process {
+		return run(t, log, d, topo, func(c *worker.Config) { c.Cluster = watched{c.Cluster, s} })
+	}
+	want, n := map[string]string{}, 0
+	open := func() {}
+	t.Cleanup(func() { open() })
+	// while has calls out when something happens, and expects one result of each record, in order, once they come back.
+	while := func(what string, happens func()) {
+		t.Helper()
+		shut := make(chan struct{})
+		gate.Store(&shut)
+		open = sync.OnceFunc(func() { close(shut) })
+		var records []string
+		for range 80 {
+			k, v := fmt.Sprint("w", n%13), fmt.Sprint(n)
+			records = append(records, k+"="+v)
+			want[k] += v + " "
+			n++
+		}
+		write(t, log, "words", 4, records...)
+		eventually(t, what+": calls are out", func() bool { return out.Load() >= 8 })
+		happens()
+		open()
+		eventually(t, what+": all are answered", func() bool { return maps.Equal(answers(t, log), want) })
+	}
+	ends := func(p *process) {
+		t.Helper()
+		if err := p.end(); err != nil {
+			t.Error(err)
+		}
+	}
+	p := begin(newDisk())
+	var q *process
+	while("another process joins", func() {
+		q = begin(newDisk())
+		eventually(t, "tasks are revoked", func() bool { return s.times(cluster.Revoke) > 0 })
+	})
+	eventually(t, "both have tasks", func() bool { return len(p.Status()) == 2 && len(q.Status()) == 2 })
+	while("the group loses a process", func() {
+		log.Evict("app", p.identity.Instance)
+		eventually(t, "tasks are lost", func() bool { return s.times(cluster.Lost) > 0 })
+	})
+	while("a process is killed", func() {
+		d := q.kill()
+		log.Evict("app", q.identity.Instance)
+		q = begin(d)
+	})
+	while("a process is stopped", func() { ends(p) })
+	while("it comes back", func() { p = begin(newDisk()) })
+	ends(p)
+	ends(q)
+}
+
 // TestASlowCall holds up neither the tasks beside its own nor a stop; the next run makes it again.
 func TestASlowCall(t *testing.T) {
 	log := mem.New()

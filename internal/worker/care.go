@@ -39,10 +39,10 @@ func (w *worker) keepQueues() {
 		}
 	}
 	if len(pause) > 0 {
-		w.n.poller.member.Pause(pause...)
+		w.n.poller.pauses.pause(longQueue, pause...)
 	}
 	if len(resume) > 0 {
-		w.n.poller.member.Resume(resume...)
+		w.n.poller.pauses.resume(longQueue, resume...)
 	}
 }
 

@@ -2,8 +2,11 @@ package worker_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,6 +88,78 @@ func TestTopicsComeAndGo(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestATopicIsMadeAgainDuringARebalance: while tasks change hands, a topic that had been found is deleted and made again. Processes that had
+// seen the old one stop with words, unless they have missed it meanwhile: then the new one is read from its start. No other result.
+func TestATopicIsMadeAgainDuringARebalance(t *testing.T) {
+	log, s := mem.New(), watch()
+	create(t, log, 2, "totals", "lines-a", "lines-b")
+	var still atomic.Bool
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	topo := build(t, func(b *stream.Builder) {
+		b.StreamPattern(Lines).Filter(func(_, v string) bool {
+			if v == "wait" {
+				still.Store(true)
+				<-gate
+			}
+			return true
+		}).GroupByKey().Count(Counts).ToStream().To(Totals)
+	})
+	begin := func(d *disk) *process {
+		return run(t, log, d, topo, func(c *worker.Config) { looking(c); c.Cluster = watched{c.Cluster, s} })
+	}
+	disks := []*disk{newDisk(), newDisk()}
+	p := begin(disks[0])
+	t.Cleanup(open)
+	put := func(topic string, n int) {
+		records, _ := words(0, n, 10)
+		write(t, log, topic, 2, records...)
+	}
+	put("lines-a", 50)
+	put("lines-b", 50)
+	are := func(each int64) bool {
+		got := totals(t, log)
+		for i := range 10 {
+			if got[fmt.Sprint("w", i)] != each {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "it counts", func() bool { return are(10) })
+	write(t, log, "lines-b", 2, "wait=wait")
+	eventually(t, "its function stands still", still.Load)
+	q := begin(disks[1])
+	eventually(t, "tasks are revoked", func() bool { return s.times(cluster.Revoke) > 0 })
+	log.Delete("lines-a")
+	create(t, log, 2, "lines-a")
+	put("lines-a", 70)
+	open()
+	for _, one := range []*process{p, q} {
+		select {
+		case err := <-one.done:
+			one.done = nil
+			one.identity.Close()
+			if !errors.Is(err, worker.ErrTopics) || !strings.Contains(err.Error(), `"lines-a"`) {
+				t.Errorf("it has stopped: %v", err)
+			}
+		case <-whenever(t, func() bool { return are(17) }):
+		}
+	}
+}
+
+// whenever is closed once something is so, or the test has ended.
+func whenever(t *testing.T, ok func() bool) <-chan struct{} {
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		defer close(done)
+		await(t.Context(), ok)
+	})
+	t.Cleanup(all.Wait)
+	return done
 }
 
 // TestATopicThatDoesNotGoWithTheOthers stops the application before anything of it is read.

@@ -241,6 +241,7 @@ func (w *worker) deliver(s *slot, b cluster.Batch, seeks int) {
 		w.n.backlog.Add(-bytes)
 		h := w.byName[s.name]
 		if h == nil || h.slot != s || h.leaving || seeks != h.seeks[b.TP] {
+			w.n.poller.pauses.resume(noRoom, b.TP)
 			if b.Release != nil {
 				b.Release()
 			}
@@ -260,8 +261,11 @@ func (w *worker) deliver(s *slot, b cluster.Batch, seeks int) {
 func (w *worker) measure(h *hosted) {
 	var queued int64
 	for _, tp := range h.slot.tps {
-		_, bytes := h.task.Buffered(tp.Topic)
+		records, bytes := h.task.Buffered(tp.Topic)
 		queued += bytes
+		if records == 0 && w.n.poller.pauses.waits() {
+			w.n.poller.pauses.resume(noRoom, tp)
+		}
 	}
 	w.count(queued - h.queued)
 	h.queued = queued
@@ -270,6 +274,9 @@ func (w *worker) measure(h *hosted) {
 func (w *worker) count(added int64) {
 	w.queued += added
 	after, enough := w.n.backlog.Add(added), w.n.backlogLimit()/2
+	if after <= enough {
+		w.n.poller.pauses.room()
+	}
 	if after <= enough && after-added > enough {
 		select {
 		case w.n.poller.room <- struct{}{}:
@@ -315,11 +322,7 @@ func (w *worker) remove(h *hosted, flush bool) {
 	h.queued = 0
 	w.hosted = slices.DeleteFunc(w.hosted, func(o *hosted) bool { return o == h })
 	w.tasks.Add(-1)
-	for tp, paused := range h.paused {
-		if paused {
-			w.n.poller.member.Resume(tp)
-		}
-	}
+	w.n.poller.pauses.resume(longQueue|noRoom, h.slot.tps...)
 	w.n.notRunning(h.slot)
 	w.enter(h)
 	w.n.closeTask(h, flush)

@@ -43,13 +43,15 @@ type poller struct {
 	releases int  // slots that are waited for before
 	asked    bool // a Revoke or Lost is answered
 	stopping bool
+	pauses   *pauses
 	room     chan struct{} // a worker has room again
+	full     bool          // there is too much input, and there has been for long
 	failures int
 }
 
 func newPoller(n *Node, member cluster.Member) *poller {
 	return &poller{n: n, member: member, box: newMailbox[func()](), slots: map[string]*slot{},
-		sources: map[cluster.TP]*source{}, owned: map[cluster.TP]bool{}, room: make(chan struct{}, 1)}
+		sources: map[cluster.TP]*source{}, owned: map[cluster.TP]bool{}, pauses: &pauses{member: member, why: map[cluster.TP]reason{}}, room: make(chan struct{}, 1)}
 }
 
 func (p *poller) run(ctx context.Context) {
@@ -105,9 +107,19 @@ func (p *poller) failed(ctx context.Context, err error) {
 // roomWait is how long a full process does without polling. It is far below what a group tolerates.
 const roomWait = 100 * time.Millisecond
 
-// awaitRoom holds back while workers have plenty to do: what is not polled the client does not fetch.
+// awaitRoom holds back while workers have plenty to do: what is not polled the client does not fetch. If they stand still for longer, a
+// partition may bring one batch more; then it is paused until that has been taken up, or there is room again. Those that bring nothing
+// are not: a worker may wait for them.
 func (p *poller) awaitRoom(ctx context.Context) {
-	if p.n.backlog.Load() <= p.n.backlogLimit() {
+	limit := p.n.backlogLimit()
+	if p.full {
+		limit /= 2
+	}
+	if p.n.backlog.Load() <= limit {
+		p.full = false
+		return
+	}
+	if p.full {
 		return
 	}
 	t := time.NewTimer(roomWait)
@@ -118,6 +130,7 @@ func (p *poller) awaitRoom(ctx context.Context) {
 		case <-p.box.signal:
 			return
 		case <-t.C:
+			p.full = true
 			return
 		case <-ctx.Done():
 			return
@@ -133,6 +146,9 @@ func (p *poller) dispatch(batches []cluster.Batch) {
 				b.Release()
 			}
 			continue
+		}
+		if p.full { // before it can have been taken up
+			p.pauses.pause(noRoom, b.TP)
 		}
 		src.slot.worker.deliver(src.slot, b, src.seeks)
 	}
