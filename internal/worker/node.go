@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -17,7 +16,6 @@ import (
 	"github.com/moldau/moldau/internal/assign"
 	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/flow"
-	"github.com/moldau/moldau/internal/task"
 	"github.com/moldau/moldau/topology"
 )
 
@@ -109,55 +107,6 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	return err
 }
-
-// stopGrace is how long a stop may go on after it was cut short: what does not hang ends at once.
-const stopGrace = 250 * time.Millisecond
-
-// overdue is closed when a stop has taken longer than it may.
-func (n *Node) overdue(ctx context.Context) <-chan struct{} {
-	late := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		time.AfterFunc(n.cfg.StopTimeout+stopGrace, func() { close(late) })
-	})
-	return late
-}
-
-// giveUp ends Run without what hangs, most likely an author's function: there is no way to end a goroutine from outside.
-// Nothing that it does can be committed any more. When it comes back what it holds is closed; see Wait.
-func (n *Node) giveUp(abort context.CancelFunc) error {
-	err := errors.Join(n.failure(), n.cutShort(n.hanging()))
-	abort()
-	n.mu.Lock()
-	n.hung = true
-	member := n.member
-	n.mu.Unlock()
-	if member != nil { // else the group would hold its tasks for it as long as this process lives
-		ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
-		defer cancel()
-		if err := member.Leave(ctx); err != nil {
-			n.log.Warn("leaving the group; others wait for the session to end", "error", err)
-		}
-	}
-	return err
-}
-
-// cutShort says that a stop was, and what held it up.
-func (n *Node) cutShort(what string) error {
-	if what != "" {
-		what = "; " + what
-	}
-	return fmt.Errorf("%w after %v%s: what was not committed will be done again", ErrStopTimeout, n.cfg.StopTimeout, what)
-}
-
-// Hangs says whether Run has returned without something that did not come back.
-func (n *Node) Hangs() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.hung
-}
-
-// Wait waits until nothing of the node is at work any more: longer than Run only if something hangs.
-func (n *Node) Wait() { n.all.Wait() }
 
 // start brings everything up in order, runs until ctx ends and takes everything down in the opposite order.
 func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
@@ -287,90 +236,6 @@ func (n *Node) reach(ctx context.Context, step func(context.Context) error) erro
 	}
 }
 
-// stopWorkers has workers commit and close. The error says that it had to be cut short.
-func (n *Node) stopWorkers(workers *sync.WaitGroup, abort context.CancelFunc) error {
-	for _, w := range n.workers {
-		w.stop()
-	}
-	done := make(chan struct{})
-	go func() { workers.Wait(); close(done) }()
-	t := time.NewTimer(n.cfg.StopTimeout)
-	defer t.Stop()
-	select {
-	case <-done:
-		return nil
-	case <-t.C:
-	}
-	cut := n.cutShort(n.hanging())
-	abort()
-	for _, w := range n.workers {
-		w.abandon()
-	}
-	<-done
-	return cut
-}
-
-// producers initialises every transactional id that the state directory ever used, all at once, and returns the
-// producers that are needed now. What a crash left open is thereby ended before the group is joined.
-func (n *Node) producers(ctx context.Context) ([]cluster.Producer, error) {
-	id := n.cfg.Identity
-	want := min(n.cfg.Workers, max(n.taskCount(), 1))
-	if n.cfg.Topology.Patterns() {
-		want = n.cfg.Workers // there may be more tasks later
-	}
-	ever := max(want, id.Producers)
-	if ever > id.Producers {
-		id.Producers = ever
-		if err := id.save(); err != nil {
-			return nil, err
-		}
-	}
-	if !n.cfg.Transactional {
-		ever = want
-	}
-	producers := make([]cluster.Producer, ever)
-	errs := make([]error, ever)
-	var wg sync.WaitGroup
-	for i := range producers {
-		wg.Go(func() { producers[i], errs[i] = n.newProducer(ctx, i) })
-	}
-	wg.Wait()
-	err := errors.Join(errs...)
-	for i, p := range producers {
-		if p != nil && (err != nil || i >= want) {
-			p.Close()
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return producers[:want], nil
-}
-
-func (n *Node) newProducer(ctx context.Context, i int) (cluster.Producer, error) {
-	cfg := cluster.ProducerConfig{TransactionTimeout: n.cfg.TransactionTimeout}
-	if n.cfg.Transactional {
-		cfg.TransactionalID = n.cfg.Identity.TransactionalID(i)
-	}
-	p, err := n.cfg.Cluster.Producer(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("making producer %d: %w", i, err)
-	}
-	for attempt := 0; ; attempt++ {
-		if err = p.Init(ctx); err == nil {
-			return p, nil
-		}
-		if ctx.Err() != nil || !transient(err) {
-			p.Close()
-			return nil, fmt.Errorf("initialising producer %d: %w", i, err)
-		}
-		if attempt%20 == 0 {
-			n.log.Warn("initialising a producer fails, trying again", "producer", i, "error", err)
-		}
-		sleep(ctx, min(time.Duration(attempt+1)*20*time.Millisecond, time.Second))
-	}
-}
-
 // fail stops the node because of err; the first one counts.
 func (n *Node) fail(err error) {
 	n.mu.Lock()
@@ -421,103 +286,4 @@ func (n *Node) emit(e Event) {
 	if n.cfg.Event != nil {
 		n.cfg.Event(e)
 	}
-}
-
-// What the topology says of tasks.
-
-// topology is as of the last look at which topics there are.
-func (n *Node) topology() *topology.Topology { return n.found.Load() }
-
-func (n *Node) sub(id task.ID) *topology.Sub { return n.topology().Subs[id.Sub] }
-
-// taskOf is the task that reads a partition.
-func (n *Node) taskOf(tp cluster.TP) (task.ID, bool) {
-	for _, s := range n.topology().Subs {
-		for _, t := range s.Sources {
-			if t.Full(n.cfg.App) == tp.Topic {
-				return task.ID{Sub: s.ID, Partition: tp.Partition}, true
-			}
-		}
-	}
-	return task.ID{}, false
-}
-
-// source is a topic that is read, by its full name; nil: it is not read any more.
-func (n *Node) source(name string) *topology.Topic {
-	for _, s := range n.topology().Subs {
-		for _, t := range s.Sources {
-			if t.Full(n.cfg.App) == name {
-				return t
-			}
-		}
-	}
-	return nil
-}
-
-// changelogs are the partitions that a task's stores write to.
-func (n *Node) changelogs(id task.ID) []cluster.TP {
-	var tps []cluster.TP
-	for _, s := range n.sub(id).Stores {
-		if s.Topic != nil && s.Replay == nil {
-			tps = append(tps, cluster.TP{Topic: s.Topic.Full(n.cfg.App), Partition: id.Partition})
-		}
-	}
-	return tps
-}
-
-// width is the number of tasks of a sub-topology.
-func (n *Node) width(s *topology.Sub) int32 {
-	return s.Tasks(func(t *topology.Topic) int32 {
-		info, _ := n.topics.info(t.Full(n.cfg.App))
-		return info.Partitions
-	})
-}
-
-func (n *Node) taskCount() int {
-	count := 0
-	for _, s := range n.topology().Subs {
-		count += int(n.width(s))
-	}
-	return count
-}
-
-func (n *Node) subtopologies() []assign.Subtopology {
-	var subs []assign.Subtopology
-	for i, s := range n.topology().Subs {
-		var one assign.Subtopology
-		for _, t := range s.Sources {
-			if t.Of != nil {
-				one.Matched = append(one.Matched, t.Name)
-			} else {
-				one.Topics = append(one.Topics, t.Full(n.cfg.App))
-			}
-		}
-		for _, t := range n.cfg.Topology.Subs[i].Sources {
-			if t.Kind == topology.Pattern {
-				one.Patterns = append(one.Patterns, t.Name)
-			}
-		}
-		for _, st := range s.Stores {
-			one.Stateful = one.Stateful || st.Topic != nil
-		}
-		subs = append(subs, one)
-	}
-	return subs
-}
-
-// anchor keeps a process in the group that has nothing to read yet.
-func (n *Node) anchor() string {
-	if n.cfg.Topology.Patterns() {
-		return DeployedTopic(n.cfg.App)
-	}
-	return ""
-}
-
-// leastBusy is the worker with the fewest tasks.
-func (n *Node) leastBusy() *worker {
-	return slices.MinFunc(n.workers, func(a, b *worker) int { return cmp.Compare(a.tasks.Load(), b.tasks.Load()) })
-}
-
-func compareIDs(a, b task.ID) int {
-	return cmp.Or(cmp.Compare(a.Sub, b.Sub), cmp.Compare(a.Partition, b.Partition))
 }
