@@ -13,14 +13,15 @@ failed=0
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 
-# part NAME PERCENT MOST WHAT COMMAND... runs one part, up to MOST times, while the next is likely to end in its share.
+# part NAME PERCENT MOST WHAT COMMAND... runs one part, up to MOST times, while the next is likely to end in its share; $unit
+# counts them.
 part() {
   local name=$1 share=$((minutes * 60 * $2 / 100)) most=$3 what=$4 start=$SECONDS n=0 began status=0
   shift 4
   while [ "$n" -lt "$most" ] && [ "$SECONDS" -lt "$end" ]; do
     began=$SECONDS
     printf '\n==== %s: %s\n' "$name" "$what"
-    timeout --kill-after=10 "$limit" "$@" || { status=$?; break; }
+    unit=$n timeout --kill-after=10 "$limit" "$@" || { status=$?; break; }
     n=$((n + 1))
     [ $((2 * SECONDS - began - start)) -le "$share" ] || break
   done
@@ -61,16 +62,12 @@ if [ "$rounds" -gt 0 ]; then
 else
   part histories 20 "$(times 5)" 'a round of the broker' env MOLDAU_ROUNDS=1 MOLDAU_ROUND=60s bash -c 'tests internal/broker -test.v -test.run TestHistories'
 fi
-[ "$minutes" -le 30 ] || limit=$((minutes * 20)) # from here on parts grow with the time there is
-crashes=$(times 20000)
-part log 15 1 "$crashes crashes of the broker" env MOLDAU_CRASHES="$crashes" bash -c 'tests internal/broker/log -test.run "TestCrash$"'
+part log 15 "$(times 10)" '2,000 crashes of the broker' bash -c 'MOLDAU_SEED=$((1 + 400 * unit)) MOLDAU_CRASHES=2000 tests internal/broker/log -test.run "TestCrash$"'
 [ "$minutes" -lt 20 ] || # less would not be all of it
-  part judges 15 1 "Java's, at full length" env JUDGES_FULL=1 scripts/judges/run.sh smoke/eos/moldau relational/eos/moldau
+  part judges 15 2 "Java's, at full length" bash -c 'trials=(smoke relational) && JUDGES_FULL=1 scripts/judges/run.sh "${trials[unit]}/eos/moldau"'
 part models 6 "$(times 5)" 'commit, table, tier' bash -c models
 part conformance 5 1 "${MOLDAU_VECTORS:-the sample}" scripts/conformance.sh
-live=$(times 60)
-[ "$minutes" -lt 180 ] || live=0
-part live 8 1 "$live recordings (0: all)" env MOLDAU_LIVE="$live" scripts/live.sh
+part live 8 "$(times 3)" '20 recordings, live' bash -c 'MOLDAU_SEED=$unit MOLDAU_LIVE=20 scripts/live.sh'
 targets=$(grep -rhoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | wc -l)
 each=$(((end - SECONDS) * 7 / 10 / targets)) # the rest goes into building
 [ "$each" -ge 1 ] || each=1

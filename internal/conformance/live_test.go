@@ -47,7 +47,7 @@ func TestLive(t *testing.T) {
 }
 
 // liveVectors are those of MOLDAU_VECTORS, else of testdata, that a test takes, spread evenly: so many per cent of MOLDAU_LIVE, 0: all;
-// without it, or without a share, a few, 0: all.
+// without it, or without a share, a few, 0: all. MOLDAU_SEED has others taken.
 func liveVectors(t *testing.T, few, share int, takes func(*Vector) bool) []*Vector {
 	dir := os.Getenv("MOLDAU_VECTORS")
 	if dir == "" {
@@ -69,9 +69,15 @@ func liveVectors(t *testing.T, few, share int, takes func(*Vector) bool) []*Vect
 	if most <= 0 || len(all) <= most {
 		return all
 	}
+	first := 0
+	if s := os.Getenv("MOLDAU_SEED"); s != "" {
+		if first, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("MOLDAU_SEED: %v", err)
+		}
+	}
 	some := make([]*Vector, most)
 	for i := range some {
-		some[i] = all[i*len(all)/most]
+		some[i] = all[(first+i*len(all)/most)%len(all)]
 	}
 	return some
 }
