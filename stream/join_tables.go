@@ -67,7 +67,7 @@ func joinRows[K, V, V2, R any](t rows[K, V], o rows[K, V2], kind string, m match
 	}))
 	both := &topology.Node{Kind: "merge", Parents: []*topology.Node{this, other}, At: at}
 	add(b, both, func(_ flow.Env, down tfn[K, R]) (tfn[K, R], error) { return down, nil })
-	d := rows[K, R]{b: b, n: both, joined: true, closing: t.closing.or(o.closing), wantOld: func() bool {
+	d := rows[K, R]{b: b, n: both, joined: true, vague: true, closing: t.closing.or(o.closing), wantOld: func() bool {
 		old = true
 		return t.wantOld() && o.wantOld()
 	}}

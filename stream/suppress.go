@@ -153,7 +153,7 @@ func suppress[K, V any](t rows[K, V], at string, h *flow.StoreSpec, keys serde.S
 		return p.process, nil
 	})
 	d := t
-	d.vague, d.loud = true, nil
+	d.vague, d.tells = true, false
 	d.n, d.stores, d.wantOld = n, append([]*topology.Store{st}, t.stores...), func() bool { return t.wantOld() }
 	if t.view != nil {
 		d.view = func(env flow.Env) getter[K, V] {

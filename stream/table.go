@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"slices"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/state"
@@ -41,10 +43,10 @@ type rows[K, V any] struct {
 	wantOld func() bool
 	// sparse: no updates from nothing to nothing; a table of filtered rows says nothing of rows it never had.
 	sparse bool
-	// vague: change.Old need not be what was given on before, as behind a suppression. Then a store of a sparse table says
-	// loud, since it knows better itself what was before.
+	// vague: change.Old need not be what was given on before: behind a suppression, or a join of two tables that one record changes
+	// both. A store of a sparse table knows better itself what was before, so its node tells it all.
 	vague   bool
-	loud    *bool
+	tells   bool     // n tells stores of updates from nothing to nothing
 	closing *closing // of windowed tables: when their windows close
 	joined  bool     // its updates bring their old values along
 }
@@ -285,7 +287,7 @@ type rowFunc[K, V, V2 any] func(k K, v V, live bool) (v2 V2, ok bool, err error)
 func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V, V2]) rows[K, V2] {
 	old := false
 	sparse = sparse && t.past == nil // of a versioned table each update counts
-	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, vague: t.vague, loud: new(bool), closing: t.closing}
+	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, vague: t.vague, tells: sparse && t.vague, closing: t.closing}
 	d.wantOld = func() bool {
 		old = old || t.wantOld()
 		return old
@@ -293,8 +295,12 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 	if sparse {
 		d.wantOld()
 	}
-	n := step(t.b, kind, t.n, false, func(id int, down tfn[K, V2]) tfn[K, V] { return deriver(id, &old, sparse && !*d.loud, f, down) })
-	d.n = n
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{t.n}, At: where()}
+	n.Wire = func(_ flow.Env, children []any) (any, error) {
+		down, stores := listeners[K, V2](children)
+		return deriver(n.ID, &old, sparse, f, down, stores), nil
+	}
+	d.n = t.b.graph.Add(n)
 	if t.view == nil {
 		return d
 	}
@@ -327,7 +333,22 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 	return d
 }
 
-func deriver[K, V, V2 any](id int, old *bool, sparse bool, f rowFunc[K, V, V2], down tfn[K, V2]) tfn[K, V] {
+// told is the boxed function of a store that is told of updates from nothing to nothing as well.
+type told[K, V any] struct{ f tfn[K, V] }
+
+// listeners are all that hear of a table's updates, and the stores among them that are told of those from nothing to nothing.
+func listeners[K, V any](children []any) (all, stores tfn[K, V]) {
+	fns := slices.Clone(children)
+	var kept []any
+	for i, c := range fns {
+		if s, ok := c.(told[K, V]); ok {
+			fns[i], kept = s.f, append(kept, s.f)
+		}
+	}
+	return fan[K, change[V]](fns), fan[K, change[V]](kept)
+}
+
+func deriver[K, V, V2 any](id int, old *bool, sparse bool, f rowFunc[K, V, V2], down, stores tfn[K, V2]) tfn[K, V] {
 	return func(c *flow.Ctx, k K, ch change[V]) {
 		to := change[V2]{Stale: ch.Stale}
 		var err error
@@ -340,6 +361,7 @@ func deriver[K, V, V2 any](id int, old *bool, sparse bool, f rowFunc[K, V, V2], 
 			return
 		}
 		if sparse && *old && !to.WasLive && !to.Live {
+			stores(c, k, to)
 			return
 		}
 		down(c, k, to)
@@ -457,9 +479,6 @@ func (t *KTable[K, V]) TransformStored[V2 any](new func() ValueTransformer[K, V,
 func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 	n := &topology.Node{Kind: "stored", Parents: []*topology.Node{t.n}, At: where()}
 	sparse := t.sparse && t.wantOld()
-	if t.vague && t.loud != nil {
-		*t.loud = true
-	}
 	s := t.b.graph.Own(spec(h), n.At, n)
 	addTable(t.b, n, func(env flow.Env, down tfn[K, V], alone bool) (tfn[K, V], error) {
 		k := keeps(env, n, s, down, alone)
@@ -473,8 +492,18 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 			}
 		}, nil
 	})
+	if t.tells {
+		wire := n.Wire
+		n.Wire = func(env flow.Env, children []any) (any, error) {
+			f, err := wire(env, children)
+			if err != nil {
+				return nil, err
+			}
+			return told[K, V]{f.(tfn[K, V])}, nil
+		}
+	}
 	kept := stored[K, V](t.b, n, s)
-	kept.closing = t.closing
+	kept.closing, kept.vague = t.closing, t.joined
 	if t.joined {
 		kept.wantOld = func() bool {
 			n.NeedOld = true

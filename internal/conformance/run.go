@@ -19,7 +19,7 @@ import (
 // Run runs a vector and returns how it differs from the recording; an error says that it cannot be built.
 func (v *Vector) Run(tb testing.TB) (differences []string, err error) {
 	differences, err = v.compare(tb, v.Scheduling == "SENSITIVE")
-	if len(differences) > 0 && (v.Scheduling == "FREE" && !slices.ContainsFunc(differences, visible) || v.punctuates()) {
+	if len(differences) > 0 && (v.Scheduling == "FREE" && !slices.ContainsFunc(v.Unexplained(differences), visible) || v.punctuates()) {
 		return v.compare(tb, true)
 	}
 	return differences, err
