@@ -32,6 +32,58 @@ func (in *interpreter) streamJoin(step Step) any {
 	}
 }
 
+func (in *interpreter) tableJoin(step Step) any {
+	f := joiner(step.text("fn"))
+	left, right := get[ktable](in, step.in(0)), get[ktable](in, step.in(1))
+	var t ktable
+	switch step.text("kind") {
+	case "inner":
+		t = left.Join(right, func(l, r text) text { return f(nil, l, r) })
+	case "left":
+		t = left.LeftJoin(right, func(l text, r *text) text { return f(nil, l, missing(r)) })
+	default:
+		t = left.OuterJoin(right, func(l, r *text) text { return f(nil, missing(l), missing(r)) })
+	}
+	if step.has("store") {
+		t = t.Stored(in.keyValue(step))
+	}
+	return t
+}
+
+func (in *interpreter) streamTableJoin(step Step) any {
+	var wait []state.Buffer[text, text]
+	if step.has("graceMs") {
+		wait = append(wait, state.NewBuffer(step.text("name")+"-Buffer", nullable, nullable).Grace(step.duration("graceMs")))
+	}
+	f := joiner(step.text("fn"))
+	left, t := in.partitioned(step, 0, step.text("name")), get[ktable](in, step.in(1))
+	if step.text("kind") == "inner" {
+		return left.TryJoinTable(t, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil }, wait...)
+	}
+	return left.TryLeftJoinTable(t, func(r record, v *text) (text, error) {
+		return f(r.Key, r.Value, missing(v)), nil
+	}, wait...)
+}
+
+func (in *interpreter) streamGlobalJoin(step Step) any {
+	f, key := joiner(step.text("fn")), selector(step.text("key"))
+	left, g := in.stream(step, 0), get[global](in, step.in(1))
+	if step.text("kind") == "inner" {
+		return left.TryJoinGlobal(g, key, func(r record, v text) (text, error) { return f(r.Key, r.Value, v), nil })
+	}
+	return left.TryLeftJoinGlobal(g, key, func(r record, v *text) (text, error) {
+		return f(r.Key, r.Value, missing(v)), nil
+	})
+}
+
+// missing is a side of a join that may not be there.
+func missing(v *text) text {
+	if v == nil {
+		return nil
+	}
+	return *v
+}
+
 // same says whether two streams are one, as Kafka Streams sees it: sources of the same topics are.
 func (in *interpreter) same(a, b string) bool {
 	if a == b {
