@@ -171,22 +171,23 @@ func (p *panes[K, V, A]) begin(c *flow.Ctx, closed int64, k K, v V, start int64,
 		p.env.Dropped(p.node, expired)
 		return
 	}
-	ref, ok := p.touch(c, k, start)
-	switch {
-	case !ok || c.Err != nil:
-	case from != nil:
-		p.from(c, ref, k, v, start, from.v, c.Time, true, false)
-	default:
-		var none A
-		p.from(c, ref, k, v, start, none, c.Time, false, false)
+	var old A
+	if from != nil {
+		old = from.v
+	}
+	if ref, ok := p.touch(c, k, start); ok && c.Err == nil {
+		p.from(c, ref, k, v, start, old, c.Time, from != nil, false)
+	} else {
+		p.pass(c, k, v, start, old, from != nil)
 	}
 }
 
 // follow makes a window of what from holds, which the record is not in.
 func (p *panes[K, V, A]) follow(c *flow.Ctx, k K, start int64, from *pane[A]) {
-	ref, ok := p.touch(c, k, start)
-	if !ok || c.Err != nil {
-		return
+	ch := change[A]{New: from.v, Live: true}
+	if ref, ok := p.touch(c, k, start); ok && c.Err == nil {
+		p.set(c, ref, k, start, ch, from.at, false)
+	} else if p.every && c.Err == nil {
+		p.give(c, k, start, ch, from.at)
 	}
-	p.set(c, ref, k, start, change[A]{New: from.v, Live: true}, from.at, false)
 }

@@ -52,6 +52,24 @@ func TestSlidingWindows(t *testing.T) {
 	}
 }
 
+// A stream of a co-grouping that is behind the others gives on what it makes of windows that the store has let go of, as in Kafka
+// Streams: each record starts them anew.
+func TestCogroupedSlidingWindowsBehindTheStore(t *testing.T) {
+	to := stream.NewWindowedTopic("windows", serde.String, serde.Int64, 10*ms)
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Stream(text).GroupByKey().Cogroup(func(a int64, _ string) int64 { return a + 1 }).
+			And(b.Stream(numbers).GroupByKey(), func(a, v int64) int64 { return a + v }).
+			SlidingBy(window.Sliding(10 * ms)).Aggregate(panes.EveryUpdate().ExpireFirst()).ToStream().To(to)
+	})
+	streamtest.In(d, text).Send("a", "x", at(100))
+	behind := streamtest.In(d, numbers)
+	behind.Send("a", 3, at(20))
+	behind.Send("a", 4, at(25))
+	if got, want := showW(streamtest.Out(d, to).All()), "a[90,100)=1@100, a[10,20)=3@20, a[15,25)=4@25"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // bruteSliding counts the records of every window there is by definition: one that ends with a record, and one that starts
 // behind a record if another is in it. [0, diff] stands for all that would start before the epoch.
 func bruteSliding(diff int64, times []int64) map[int64]int64 {

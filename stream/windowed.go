@@ -317,21 +317,25 @@ func (p *panes[K, V, A]) fold(c *flow.Ctx, closed int64, k K, v V, start int64) 
 	}
 	if ref, ok := p.touch(c, k, start); ok {
 		p.update(c, ref, k, v, start)
-	} else if p.every && c.Err == nil {
-		p.pass(c, k, v, start)
+	} else {
+		var none A
+		p.pass(c, k, v, start, none, false)
 	}
 }
 
 // pass gives on what a record makes of a window that its stream has not closed and that the store has let go of, since other streams
-// of the co-grouping are ahead: the record alone, as in Kafka Streams.
-func (p *panes[K, V, A]) pass(c *flow.Ctx, k K, v V, start int64) {
-	var none A
-	next, keep, err := p.add.f(c, none, false, k, v)
+// of the co-grouping are ahead. As in Kafka Streams it starts from nothing, or from what a new sliding window starts from.
+func (p *panes[K, V, A]) pass(c *flow.Ctx, k K, v V, start int64, old A, live bool) {
+	if !p.every || c.Err != nil {
+		return
+	}
+	c.Node = p.node
+	next, keep, err := p.add.f(c, old, live, k, v)
 	if err != nil {
 		c.Fail(p.node, err)
 		return
 	}
-	p.down(c, p.key(k, start), p.add.first(change[A]{New: next, Live: keep}, p.old))
+	p.down(c, p.key(k, start), p.add.first(change[A]{Old: old, New: next, WasLive: live, Live: keep}, p.old))
 }
 
 func (p *panes[K, V, A]) touch(c *flow.Ctx, k K, start int64) (table.Ref, bool) {
@@ -395,6 +399,11 @@ func (p *panes[K, V, A]) set(c *flow.Ctx, ref table.Ref, k K, start int64, ch ch
 			return
 		}
 	}
+	p.give(c, k, start, ch, at)
+}
+
+// give sends an update on with a time of its own.
+func (p *panes[K, V, A]) give(c *flow.Ctx, k K, start int64, ch change[A], at int64) {
 	time := c.Time
 	c.Time = at
 	p.down(c, p.key(k, start), ch)
