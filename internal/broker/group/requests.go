@@ -1,6 +1,7 @@
 package group
 
 import (
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -71,6 +72,7 @@ func (g *Classic) Join(now time.Time, r JoinRequest) Effects {
 			g.unsaved = true
 			return fail(kerr.MemberIDRequired, r.NewMemberID)
 		default:
+			g.uninvite(r.InstanceID)
 			g.addMember(now, r.NewMemberID, r, &e)
 		}
 		return e
@@ -98,6 +100,15 @@ func (g *Classic) Join(now time.Time, r JoinRequest) Effects {
 		return fail(kerr.UnknownMemberID, r.MemberID)
 	}
 	return e
+}
+
+// uninvite takes back the id that a static member was given before the broker stopped, and says whether there was one. It has
+// come, or left, without that id, so nobody will bring it.
+func (g *Classic) uninvite(instance string) bool {
+	before := len(g.invited)
+	maps.DeleteFunc(g.invited, func(_ string, i *invitation) bool { return instance != "" && i.instance == instance })
+	g.unsaved = g.unsaved || len(g.invited) < before
+	return len(g.invited) < before
 }
 
 // full says whether a joining member is one too many.
@@ -302,13 +313,14 @@ func (g *Classic) Leave(now time.Time, leaving []Leaving) ([]error, Effects) {
 		case g.state == Dead:
 			errs[i] = kerr.CoordinatorNotAvailable
 		case l.MemberID == "":
-			id, ok := g.static[l.InstanceID]
-			if l.InstanceID == "" || !ok {
+			if id, ok := g.static[l.InstanceID]; ok && l.InstanceID != "" {
+				g.drop(g.member(id), &e)
+				left = true
+			} else if g.uninvite(l.InstanceID) {
+				leftIDs = true
+			} else {
 				errs[i] = kerr.UnknownMemberID
-				continue
 			}
-			g.drop(g.member(id), &e)
-			left = true
 		case invited:
 			g.remove(l.MemberID)
 			leftIDs = true
