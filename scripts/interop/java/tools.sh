@@ -16,7 +16,9 @@ tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand $B --reset-offse
 tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand $B --delete --group "$RUN" | expect successful
 tool org.apache.kafka.tools.TransactionsCommand $B list | expect TransactionalId
 tool org.apache.kafka.tools.LogDirsCommand $B --describe --topic-list "$RUN" | expect "$RUN"
-tool kafka.admin.ConfigCommand $B --alter --entity-type users --entity-name "$RUN" --add-config 'producer_byte_rate=1000000'
-tool kafka.admin.ConfigCommand $B --describe --entity-type users --entity-name "$RUN" | expect producer_byte_rate=1000000
+tool kafka.admin.ConfigCommand $B --alter --entity-type users --entity-name "$RUN" --add-config 'producer_byte_rate=1000000,controller_mutation_rate=2.5'
+tool kafka.admin.ConfigCommand $B --describe --entity-type users --entity-name "$RUN" | expect 'controller_mutation_rate=2.5.*producer_byte_rate=1000000'
+tool kafka.admin.ConfigCommand $B --alter --entity-type ips --entity-name 192.0.2.1 --add-config connection_creation_rate=10
+tool kafka.admin.ConfigCommand $B --describe --entity-type ips --entity-name 192.0.2.1 | expect connection_creation_rate=10
 tool org.apache.kafka.tools.TopicCommand $B --delete --topic "$RUN"
 echo "topics, configs, perf, get-offsets, consumer-groups, transactions, log-dirs, quotas"
