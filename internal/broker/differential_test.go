@@ -82,7 +82,7 @@ func number(name string, def int) int {
 }
 
 // TestDifferential sends random sequences of valid and nearly valid requests. Not compared: words, ids that brokers choose,
-// clocks, leader epochs; segment.bytes below a megabyte, which Kafka 4 refuses and we take, because small segments are how
+// clocks, leader epochs, the size of what is compressed; segment.bytes below a megabyte, which Kafka 4 refuses and we take, because small segments are how
 // others test compaction; the epoch -1 of a producer that has an id, which Kafka takes and we refuse, because it is below any
 // that an id can have. MOLDAU_SEQUENCES is how many (300).
 func TestDifferential(t *testing.T) {

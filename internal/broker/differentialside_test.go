@@ -169,11 +169,29 @@ func (s *side) fetchAt(version int16, topic string, partition int32, at int64, i
 		return name(resp.ErrorCode)
 	}
 	rp := resp.Topics[0].Partitions[0]
-	out := fmt.Sprint(name(rp.ErrorCode), " high ", rp.HighWatermark, " stable ", rp.LastStableOffset, " bytes ", len(rp.RecordBatches), " aborted ", len(rp.AbortedTransactions))
+	out := fmt.Sprint(name(rp.ErrorCode), " high ", rp.HighWatermark, " stable ", rp.LastStableOffset, " ", extent(rp.RecordBatches), " aborted ", len(rp.AbortedTransactions))
 	if version >= 5 {
 		out += fmt.Sprint(" start ", rp.LogStartOffset)
 	}
 	return out
+}
+
+// extent says how much there is: bytes, and records of batches that the broker has compressed, which no two do alike.
+func extent(batches []byte) string {
+	size, compressed := 0, int32(0)
+	for len(batches) > 0 {
+		var b kmsg.RecordBatch
+		if err := b.ReadFrom(batches); err != nil {
+			return err.Error()
+		}
+		n := 12 + int(b.Length) // what comes before the length, and it
+		if batches = batches[n:]; b.Attributes&7 != 0 {
+			compressed += b.NumRecords
+		} else {
+			size += n
+		}
+	}
+	return fmt.Sprint("bytes ", size, " compressed ", compressed)
 }
 
 func (s *side) asMember(what, groupID, member string) string {
