@@ -427,7 +427,9 @@ func crashes(t *testing.T, seed uint64, lives int, lie string, sites map[string]
 		return fmt.Errorf("seed %d, open at the end: %w", seed, err)
 	}
 	if r != nil {
-		_, err = r.recovered(l)
+		if _, err = r.recovered(l); err != nil {
+			err = fmt.Errorf("seed %d, at the end: %w", seed, err)
+		}
 	}
 	return errors.Join(err, l.Close())
 }

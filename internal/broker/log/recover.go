@@ -60,6 +60,13 @@ func (l *Log) open() error {
 		sameBoot = c.header.bootID != "" && c.header.bootID == l.o.BootID
 	}
 	l.restore(s)
+	l.recovered.Clean = s.clean && len(chain) == 0
+	l.recovered.MayHaveLost = !l.recovered.Clean && !sameBoot
+	if l.recovered.MayHaveLost {
+		if err := l.distrustIndexes(); err != nil {
+			return err
+		}
+	}
 	end, err := l.replay(chain, s.from)
 	if err != nil {
 		return err
@@ -70,8 +77,6 @@ func (l *Log) open() error {
 			return err
 		}
 	}
-	l.recovered.Clean = s.clean && len(chain) == 0
-	l.recovered.MayHaveLost = !l.recovered.Clean && !sameBoot
 	if l.recovered.MayHaveLost {
 		l.epoch++
 	}
@@ -237,7 +242,22 @@ func (l *Log) tidyWAL(nums []uint32, chain []walFile, from lsn) error {
 	return nil
 }
 
-// tidyPartitions removes files a crash left that the checkpoint does not name, and indexes that may be torn.
+// distrustIndexes removes the indexes of the segments that have grown since the checkpoint. They may know batches that were
+// lost: others will take their place, and what is saved of those may be lost in turn.
+func (l *Log) distrustIndexes() error {
+	for _, p := range l.parts {
+		if len(p.segs) == 0 {
+			continue
+		}
+		if err := removeIfThere(l.fs, p.segs[len(p.segs)-1].indexPath()); err != nil {
+			return err
+		}
+		p.newFiles = true // or a later power loss brings it back
+	}
+	return nil
+}
+
+// tidyPartitions removes files a crash left that the checkpoint does not name.
 func (l *Log) tidyPartitions(s *state) error {
 	root := l.fs.PathJoin(l.o.Dir, "partitions")
 	dirs, err := l.fs.List(root)
@@ -271,15 +291,12 @@ func (l *Log) tidyPartitions(s *state) error {
 		for _, s := range p.segs {
 			keep[s.name()] = true
 		}
-		last := p.segs[len(p.segs)-1]
 		files, err := l.fs.List(dir)
 		if err != nil {
 			return err
 		}
 		for _, name := range files {
-			stem, isIndex := strings.CutSuffix(name, ".index")
-			stem = strings.TrimSuffix(stem, ".log")
-			if keep[stem] && !(isIndex && l.recovered.MayHaveLost && stem == last.name()) {
+			if keep[strings.TrimSuffix(strings.TrimSuffix(name, ".index"), ".log")] {
 				continue
 			}
 			if err := removeIfThere(l.fs, l.fs.PathJoin(dir, name)); err != nil {
