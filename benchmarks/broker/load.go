@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -20,12 +21,17 @@ func client(addr string, opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.MaxBufferedRecords(100_000), kgo.ProducerLinger(0)}, opts...)...)
 }
 
-// create makes a topic of a new name and returns it.
-func create(ctx context.Context, cl *kgo.Client, partitions int) (string, error) {
+// create makes a topic of a new name and returns it. If flush it asks a broker that knows flush.messages to sync each write.
+func create(ctx context.Context, cl *kgo.Client, partitions int, flush bool) (string, error) {
 	topic := fmt.Sprintf("bench-%d", time.Now().UnixNano())
 	q := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, int32(partitions), 1
+	if flush {
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		c.Name, c.Value = "flush.messages", kmsg.StringPtr("1")
+		t.Configs = append(t.Configs, c)
+	}
 	q.Topics = append(q.Topics, t)
 	resp, err := q.RequestWith(ctx, cl)
 	if err != nil {
@@ -40,13 +46,13 @@ func create(ctx context.Context, cl *kgo.Client, partitions int) (string, error)
 }
 
 // produce writes records and returns how long that took, without the client's start.
-func produce(ctx context.Context, addr string, size, records, partitions int) (time.Duration, error) {
+func produce(ctx context.Context, addr string, size, records, partitions int, flush bool) (time.Duration, error) {
 	cl, err := client(addr)
 	if err != nil {
 		return 0, err
 	}
 	defer cl.Close()
-	topic, err := create(ctx, cl, partitions)
+	topic, err := create(ctx, cl, partitions, flush)
 	if err != nil {
 		return 0, err
 	}
@@ -76,13 +82,13 @@ func produce(ctx context.Context, addr string, size, records, partitions int) (t
 }
 
 // latency returns the median time of a record that is produced alone.
-func latency(ctx context.Context, addr string, n int) (time.Duration, error) {
+func latency(ctx context.Context, addr string, n int, flush bool) (time.Duration, error) {
 	cl, err := client(addr)
 	if err != nil {
 		return 0, err
 	}
 	defer cl.Close()
-	topic, err := create(ctx, cl, 1)
+	topic, err := create(ctx, cl, 1, flush)
 	if err != nil {
 		return 0, err
 	}
@@ -103,33 +109,47 @@ func latency(ctx context.Context, addr string, n int) (time.Duration, error) {
 
 // fdatasync returns the median time of one after an append, on a file as the broker's log is: written in full before.
 func fdatasync(n int) (time.Duration, error) {
-	f, err := os.CreateTemp("", "benchmark-broker")
+	f, err := fullFile(n)
 	if err != nil {
 		return 0, err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if _, err := f.Write(make([]byte, 4096*n)); err != nil {
-		return 0, err
-	}
-	if err := f.Sync(); err != nil {
-		return 0, err
-	}
-	block := make([]byte, 4096)
 	var took []time.Duration
 	for i := range n {
-		rand.Read(block)
 		began := time.Now()
-		if _, err := f.WriteAt(block, int64(4096*i)); err != nil {
-			return 0, err
-		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+		if err := syncPage(f, i); err != nil {
 			return 0, err
 		}
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
 	return took[len(took)/2], nil
+}
+
+const page = 4096
+
+// fullFile makes a file of n pages that was written and synced.
+func fullFile(n int) (*os.File, error) {
+	f, err := os.CreateTemp("", "benchmark-broker")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(make([]byte, page*n))
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
+}
+
+// syncPage writes the i-th page and syncs it.
+func syncPage(f *os.File, i int) error {
+	block := make([]byte, page)
+	rand.Read(block)
+	if _, err := f.WriteAt(block, int64(page*i)); err != nil {
+		return err
+	}
+	return syscall.Fdatasync(int(f.Fd()))
 }
 
 // createTopics makes many topics, a hundred a request.

@@ -1,13 +1,14 @@
 // Command broker measures the bundled broker beside a null broker, which accepts records and acknowledges them and does
 // nothing else: the floor of what a server in Go can cost on this machine. Figures of one machine mean little; the
 // ratios to the null broker, taken in turn in one run, are what it prints. Apache Kafka is measured too if its address is
-// in MOLDAU_KAFKA (scripts/kafka/run.sh), others with -beside.
+// in MOLDAU_KAFKA (scripts/kafka/run.sh), with its default and with a sync of each write, others with -beside.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
@@ -20,7 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if len(os.Args) > 1 && os.Args[1] == "null" {
-		if err := runNull(ctx); err != nil {
+		if err := runNull(ctx, len(os.Args) > 2 && os.Args[2] == "synced"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -36,13 +37,14 @@ func main() {
 type subject struct {
 	name  string
 	start func(ctx context.Context) (*server, error)
+	flush bool // its topics ask for a sync of each write
 }
 
 func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("broker", flag.ExitOnError)
 	moldau := f.String("moldau", "bin/moldau", "the built command")
 	megabytes := f.Int("megabytes", 200, "written in each run")
-	runs := f.Int("runs", 5, "of each server, by turns; the median counts")
+	runs := f.Int("runs", 5, "of each server, in another order each time; the median counts")
 	partitions := f.Int("partitions", 6, "written to")
 	var beside beside
 	f.Var(&beside, "beside", "`NAME=ADDRESS[,PID]` of another server that runs already; may be given several times")
@@ -60,12 +62,16 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	subjects := []subject{
-		{"null", func(ctx context.Context) (*server, error) { return startServer(ctx, "", self, "null") }},
-		{"moldau os", bundled(*moldau, "os")},
-		{"moldau sync", bundled(*moldau, "sync")},
+		{name: "null", start: func(ctx context.Context) (*server, error) { return startServer(ctx, "", self, "null") }},
+		{name: "moldau os", start: bundled(*moldau, "os")},
+		{name: "moldau sync", start: bundled(*moldau, "sync")},
 	}
 	for _, s := range beside {
-		subjects = append(subjects, subject{s.name, func(context.Context) (*server, error) { return &s.server, nil }})
+		running := func(context.Context) (*server, error) { return &s.server, nil }
+		subjects = append(subjects, subject{name: s.name, start: running})
+		if s.name == "kafka" {
+			subjects = append(subjects, subject{name: "kafka, flush.messages=1", start: running, flush: true})
+		}
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer w.Flush()
@@ -76,7 +82,9 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	w.Flush()
-	return small(ctx, *moldau, subjects)
+	// The floor of what a synced record can take: threads that slept during the sync wake up late.
+	synced := subject{name: "null, synced", start: func(ctx context.Context) (*server, error) { return startServer(ctx, "", self, "null", "synced") }}
+	return small(ctx, *moldau, subjects, synced)
 }
 
 func bundled(moldau, durability string) func(context.Context) (*server, error) {
@@ -89,17 +97,20 @@ func bundled(moldau, durability string) func(context.Context) (*server, error) {
 	}
 }
 
-// throughput measures all subjects in turn, runs times.
+// throughput measures all subjects runs times, each time in another order: who ran before leaves memory that is cheap, or
+// dear, to whoever comes next.
 func throughput(ctx context.Context, w *tabwriter.Writer, subjects []subject, size, records, runs, partitions int) error {
 	rates, cpus := map[string][]float64{}, map[string][]float64{}
+	rng := rand.New(rand.NewPCG(uint64(size), 0))
 	for range runs {
-		for _, s := range subjects {
+		for _, i := range rng.Perm(len(subjects)) {
+			s := subjects[i]
 			srv, err := s.start(ctx)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			before := srv.cpu()
-			took, err := produce(ctx, srv.addr, size, records, partitions)
+			took, err := produce(ctx, srv.addr, size, records, partitions, s.flush)
 			used := srv.cpu() - before
 			srv.stop()
 			if err != nil {
@@ -127,25 +138,10 @@ func median(v []float64) float64 {
 }
 
 // small measures what does not take many records.
-func small(ctx context.Context, moldau string, subjects []subject) error {
-	sync, err := fdatasync(500)
-	if err != nil {
+func small(ctx context.Context, moldau string, subjects []subject, synced subject) error {
+	if err := latencies(ctx, append(subjects, synced)); err != nil {
 		return err
 	}
-	fmt.Printf("\none fdatasync after 4 KiB: p50 %v\n", sync)
-	for _, s := range subjects[1:] {
-		srv, err := s.start(ctx)
-		if err != nil {
-			return err
-		}
-		p50, err := latency(ctx, srv.addr, 500)
-		srv.stop()
-		if err != nil {
-			return err
-		}
-		fmt.Printf("%s: one record of 1 KB at a time: p50 %v, %.2f of an fdatasync\n", s.name, p50, float64(p50)/float64(sync))
-	}
-
 	dir, err := os.MkdirTemp("", "benchmark-broker")
 	if err != nil {
 		return err
@@ -157,7 +153,7 @@ func small(ctx context.Context, moldau string, subjects []subject) error {
 		if err != nil {
 			return nil, 0, err
 		}
-		if _, err := produce(ctx, srv.addr, 100, 1, 1); err != nil {
+		if _, err := produce(ctx, srv.addr, 100, 1, 1, false); err != nil {
 			srv.stop()
 			return nil, 0, err
 		}
@@ -183,6 +179,39 @@ func small(ctx context.Context, moldau string, subjects []subject) error {
 	}
 	fmt.Printf("moldau: start with 1,000 topics of 4 partitions to the first record: %v, %d MiB resident\n", took, srv.resident()>>20)
 	srv.stop()
+	return nil
+}
+
+// latencies measures the time of a record that is produced alone, and of a sync, by turns: a disk is not the same from one
+// second to the next. The null broker's is what the client and the way there and back take.
+func latencies(ctx context.Context, subjects []subject) error {
+	var syncs []float64
+	took := map[string][]float64{}
+	for range 5 {
+		sync, err := fdatasync(200)
+		if err != nil {
+			return err
+		}
+		syncs = append(syncs, float64(sync))
+		for _, s := range subjects {
+			srv, err := s.start(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			p50, err := latency(ctx, srv.addr, 200, s.flush)
+			srv.stop()
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			took[s.name] = append(took[s.name], float64(p50))
+		}
+	}
+	sync := median(syncs)
+	fmt.Printf("\none fdatasync after 4 KiB: p50 %v\n", time.Duration(sync))
+	for _, s := range subjects {
+		p50 := median(took[s.name])
+		fmt.Printf("%s: one record of 1 KB at a time: p50 %v, %.2f of an fdatasync\n", s.name, time.Duration(p50), p50/sync)
+	}
 	return nil
 }
 

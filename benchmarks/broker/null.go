@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,9 +17,12 @@ import (
 
 // null accepts records, checks their sums, acknowledges them and forgets them.
 type null struct {
-	host string
-	port int32
-	crc  *crc32.Table
+	// synced, unless nil, is a file written in full before, as the broker's log is: a page of it is written again, and synced,
+	// before each acknowledgement. Used by one connection at a time.
+	synced *os.File
+	host   string
+	port   int32
+	crc    *crc32.Table
 
 	mu     sync.Mutex
 	topics map[string]*nullTopic
@@ -31,13 +35,21 @@ type nullTopic struct {
 	ends []int64 // guarded by null.mu
 }
 
-func runNull(ctx context.Context) error {
+func runNull(ctx context.Context, synced bool) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	context.AfterFunc(ctx, func() { l.Close() })
-	n := &null{host: "127.0.0.1", port: int32(l.Addr().(*net.TCPAddr).Port), crc: crc32.MakeTable(crc32.Castagnoli),
+	var file *os.File
+	if synced {
+		if file, err = fullFile(1); err != nil {
+			return err
+		}
+		defer os.Remove(file.Name())
+		defer file.Close()
+	}
+	n := &null{synced: file, host: "127.0.0.1", port: int32(l.Addr().(*net.TCPAddr).Port), crc: crc32.MakeTable(crc32.Castagnoli),
 		topics: map[string]*nullTopic{}, byID: map[[16]byte]*nullTopic{}}
 	fmt.Printf("null broker listens on %s\n", l.Addr())
 	for {
@@ -92,6 +104,9 @@ func (n *null) serve(c net.Conn) error {
 			return err
 		}
 		resp, err := n.answer(q)
+		if err == nil && n.synced != nil && q.Key() == 0 {
+			err = syncPage(n.synced, 0)
+		}
 		if err != nil {
 			return err
 		}
