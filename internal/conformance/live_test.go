@@ -171,7 +171,7 @@ func topologyOf(v *Vector) (*topology.Topology, error) {
 // config is that of an application that runs a vector.
 func config(dir string, workers int) moldau.Config {
 	return moldau.Config{
-		StateDir: dir, Workers: workers, CommitInterval: time.Millisecond,
+		StateDir: dir, Workers: workers, CommitInterval: time.Millisecond, StopTimeout: time.Minute, // with a machine that has much else to do
 		MaxTaskIdle: -1,                                      // one event at a time: there is nothing to wait for
 		TopicConfig: map[string]string{"retention.ms": "-1"}, // recordings are of 1970
 		Logger:      slog.New(slog.DiscardHandler),
@@ -192,7 +192,10 @@ func (l *live) start(workers int) (err error) {
 	l.connect(app.Client()...)
 	ctx, cancel := stdcontext.WithCancel(stdcontext.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx) }()
+	go func() {
+		ended <- app.Run(ctx)
+		close(ended) // who stops what has failed to start does not wait
+	}()
 	l.stop = func() {
 		l.cl.Close()
 		cancel()
