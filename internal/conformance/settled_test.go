@@ -30,6 +30,11 @@ type settled struct {
 }
 
 func settledOf(v *Vector) *settled {
+	if v.optimizes() { // repartition topics lie elsewhere then
+		if moved, _, err := v.optimized(); err == nil {
+			v = moved
+		}
+	}
 	s := &settled{v: v, fates: map[string]fate{}, from: map[string]string{}, kept: map[string]fate{}, sinks: map[string]fate{}, plain: map[string]bool{}}
 	in := &interpreter{vector: v}
 	rekeyed := map[string]bool{}
