@@ -42,6 +42,10 @@ func TestMain(m *testing.M) {
 func child() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if os.Getenv(childEnv) == "takeover" {
+		takeoverChild(ctx)
+		return
+	}
 	b := stream.NewBuilder()
 	switch os.Getenv("MOLDAU_TEST_TOPOLOGY") {
 	case "visits":

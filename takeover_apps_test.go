@@ -25,21 +25,36 @@ type takeover struct {
 	// counted are stores whose changelog has a number in its keys that is counted anew after a start, and versioned ones, of whose
 	// records Kafka Streams keeps other ones (docs/CONFORMANCE.md).
 	counted []string
+	// compacted: the second topic keeps the last record of each key.
+	compacted bool
 }
 
 // takeoverTopics are the topics of one application.
-type takeoverTopics struct{ app, a, b string }
-
-func (t takeoverTopics) first() stream.Topic[string, string] {
-	return stream.NewTopic(t.a, serde.String, serde.String)
+type takeoverTopics struct {
+	app, a, b string
+	slow      time.Duration // that a record takes to read
 }
 
-func (t takeoverTopics) second() stream.Topic[string, string] {
-	return stream.NewTopic(t.b, serde.String, serde.String)
+// slowText is a text that takes so long to read.
+type slowText time.Duration
+
+func (slowText) Encode(dst []byte, v string) ([]byte, error) { return append(dst, v...), nil }
+
+func (d slowText) Decode(b []byte) (string, error) {
+	time.Sleep(time.Duration(d))
+	return string(b), nil
 }
 
 func (t takeoverTopics) texts(name string) stream.Topic[string, string] {
 	return stream.NewTopic(t.app+"-"+name, serde.String, serde.String)
+}
+
+func (t takeoverTopics) first() stream.Topic[string, string] {
+	return stream.NewTopic(t.a, serde.String, slowText(t.slow))
+}
+
+func (t takeoverTopics) second() stream.Topic[string, string] {
+	return stream.NewTopic(t.b, serde.String, slowText(t.slow))
 }
 
 func (t takeoverTopics) deletable(name string) stream.Topic[string, *string] {
@@ -190,5 +205,14 @@ var takeovers = []takeover{
 					Named("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION-0000000029-topic", "KTABLE-FK-JOIN-SUBSCRIPTION-RESPONSE-0000000037-topic",
 						"KTABLE-FK-JOIN-SUBSCRIPTION-STATE-STORE-0000000033"), letterOf, pairedLeft).
 			ToStream().To(t.texts("enriched"))
+	}},
+	// The second topic is the changelog of its table.
+	{name: "reuse", ordered: []string{"with", "lengths"}, final: []string{"owners"}, compacted: true, build: func(b *stream.Builder, t takeoverTopics) {
+		rows := b.Table(t.second(), textStore("rows").ReuseSourceTopic())
+		b.Stream(t.first()).LeftJoinTable(rows, pairedLeft).To(t.texts("with"))
+		rows.MapValues(func(v string) int64 { return int64(len(v)) }).ToStream().To(t.numbers("lengths"))
+		rows.GroupBy(stream.NewRepartition("by-owner", serde.String, serde.String), func(_, v string) (string, string) { return v[:1], v }).
+			Aggregate(numberStore("owners"), func(n int64, v string) int64 { return n + int64(len(v)) }, func(n int64, v string) int64 { return n - int64(len(v)) }).
+			ToStream().To(t.numbers("owners"))
 	}},
 }

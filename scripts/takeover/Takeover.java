@@ -12,6 +12,7 @@ import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.kstream.*;
 import org.apache.kafka.streams.state.KeyValueStore;
@@ -66,8 +67,7 @@ public class Takeover {
                 continue;
             }
             final Takeover one = new Takeover(app, order[2], Long.parseLong(order[4]));
-            one.topology();
-            final KafkaStreams streams = new KafkaStreams(one.builder.build(), config(args[0], app, order[3]));
+            final KafkaStreams streams = new KafkaStreams(one.built(), config(args[0], app, order[3], !order[4].equals("0")));
             streams.setUncaughtExceptionHandler(e -> {
                 e.printStackTrace();
                 say("failed " + app + ": " + e.toString().replace('\n', ' '));
@@ -91,7 +91,7 @@ public class Takeover {
         }
     }
 
-    static Properties config(final String brokers, final String app, final String dir) {
+    static Properties config(final String brokers, final String app, final String dir, final boolean doomed) {
         final Properties p = new Properties();
         p.put(StreamsConfig.APPLICATION_ID_CONFIG, app);
         p.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
@@ -106,6 +106,9 @@ public class Takeover {
         p.put(StreamsConfig.InternalConfig.EMIT_INTERVAL_MS_KSTREAMS_OUTER_JOIN_SPURIOUS_RESULTS_FIX, 0L);
         p.put("session.timeout.ms", 6000); // it does not leave the group when it is closed
         p.put("heartbeat.interval.ms", 1000);
+        if (!doomed) { // what it leaves open when it is killed is to end soon; else it has time, on a machine with much else to do
+            p.put("transaction.timeout.ms", 60_000);
+        }
         return p;
     }
 
@@ -228,11 +231,29 @@ public class Takeover {
                     Materialized.with(TEXT, TEXT)), "enriched", TEXT, TEXT);
                 break;
             }
+            case "reuse": { // the second topic is the changelog of its table
+                final KTable<String, String> rows = builder.table(b, Consumed.with(TEXT, slow), store("rows", TEXT));
+                stream(a).leftJoin(rows, Takeover::pair, Joined.with(TEXT, TEXT, TEXT)).to(app + "-with", Produced.with(TEXT, TEXT));
+                out(rows.mapValues(v -> (long) v.length()), "lengths", TEXT, NUMBER);
+                out(rows.groupBy((k, v) -> KeyValue.pair(first(v), v), Grouped.with("by-owner", TEXT, TEXT))
+                    .aggregate(() -> 0L, (k, v, n) -> n + v.length(), (k, v, n) -> n - v.length(), store("owners", NUMBER)), "owners", TEXT, NUMBER);
+                break;
+            }
             default:
                 throw new IllegalArgumentException(name);
         }
-        if (System.getenv("TAKEOVER_DESCRIBE") != null) {
-            System.err.println(builder.build().describe());
+    }
+
+    Topology built() {
+        topology();
+        final Properties p = new Properties();
+        if (name.equals("reuse")) {
+            p.put(StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG, StreamsConfig.REUSE_KTABLE_SOURCE_TOPICS);
         }
+        final Topology built = builder.build(p);
+        if (System.getenv("TAKEOVER_DESCRIBE") != null) {
+            System.err.println(built.describe());
+        }
+        return built;
     }
 }

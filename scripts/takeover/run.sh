@@ -26,4 +26,4 @@ trap 'rm -rf "$classes"' EXIT
 javac -cp "$lib/*" -d "$classes" "$here/Takeover.java"
 cd "$root"
 MOLDAU_TAKEOVER="$lib/*:$classes" MOLDAU_TOPOLOGIES=$(IFS=,; echo "$*") \
-  "$root/scripts/kafka/run.sh" go test -count=1 -timeout 10m -v -run TestTakeover .
+  "$root/scripts/kafka/run.sh" go test -count=1 -timeout 20m -v -run TestTakeover .
