@@ -6,23 +6,31 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"slices"
+
+	"github.com/moldau/moldau/internal/flow"
 )
 
 // gather holds what has been handed down and is not on disk yet: the last write of each key. Keys and values lie in a
 // few large chunks; a value that fits is written over the last one.
 type gather struct {
 	seed    maphash.Seed
-	index   []uint32 // one more than the place in entries; open addressing
+	index   []slot // open addressing
 	entries []gathered
 	chunks  [][]byte
 	waste   int // bytes in chunks that nothing refers to
 	held    int
 	puts    int // entries that are not deletions
 	sorted  []sortable
+	fetched uint32 // so that fetch is not optimised away
+}
+
+// slot tells by the hash nearly every wrong entry without looking at it.
+type slot struct {
+	hash uint32
+	at   uint32 // one more than the place in entries; 0: empty
 }
 
 type gathered struct {
-	hash  uint32
 	chunk uint32
 	off   uint32
 	key   uint32 // length
@@ -38,7 +46,7 @@ type sortable struct {
 const (
 	chunkSize = 256 << 10
 	// entrySize is what an entry costs beside its bytes.
-	entrySize = 24 + 8
+	entrySize = 20 + 12
 )
 
 func newGather() *gather {
@@ -46,7 +54,7 @@ func newGather() *gather {
 }
 
 func (g *gather) memory() int64 {
-	return int64(g.held) + int64(cap(g.entries))*24 + int64(len(g.index))*4 + int64(cap(g.sorted))*16
+	return int64(g.held) + int64(cap(g.entries))*20 + int64(len(g.index))*8 + int64(cap(g.sorted))*16
 }
 
 // size is about what a flush would write.
@@ -65,49 +73,97 @@ func (g *gather) value(e *gathered) []byte {
 	return g.chunks[e.chunk][from : from+uint32(e.value) : from+uint32(e.value)]
 }
 
-// slot is where key is, or would be, in the index.
-func (g *gather) slot(key []byte, hash uint32) int {
+// place is where key is, or would be, in the index.
+func (g *gather) place(key []byte, hash uint32) *slot {
 	mask := uint32(len(g.index) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		at := g.index[i]
-		if at == 0 {
-			return int(i)
-		}
-		if e := &g.entries[at-1]; e.hash == hash && bytes.Equal(g.key(e), key) {
-			return int(i)
+		s := &g.index[i]
+		if s.at == 0 || s.hash == hash && bytes.Equal(g.key(&g.entries[s.at-1]), key) {
+			return s
 		}
 	}
 }
+
+func (g *gather) hash(key []byte) uint32 { return uint32(maphash.Bytes(g.seed, key)) }
 
 func (g *gather) find(key []byte) *gathered {
 	if len(g.entries) == 0 {
 		return nil
 	}
-	if at := g.index[g.slot(key, uint32(maphash.Bytes(g.seed, key)))]; at != 0 {
-		return &g.entries[at-1]
+	if s := g.place(key, g.hash(key)); s.at != 0 {
+		return &g.entries[s.at-1]
 	}
 	return nil
 }
 
-// put sets a key; a nil value deletes it.
-func (g *gather) put(key, value []byte) {
+// ahead is how many changes are looked up at a time: misses of the cache that do not wait for each other.
+const ahead = 32
+
+func (g *gather) apply(changes []flow.TierChange) {
+	var hashes [ahead]uint32
+	for some := range slices.Chunk(changes, ahead) {
+		for i := range some {
+			hashes[i] = g.hash(some[i].Key)
+		}
+		g.fetch(hashes[:len(some)])
+		for i := range some {
+			g.put(some[i].Key, some[i].Value, hashes[i])
+		}
+	}
+}
+
+// fetch brings what is likely meant by some hashes into the cache: slots first, then entries, then bytes.
+func (g *gather) fetch(hashes []uint32) {
+	if len(g.entries) == 0 {
+		return
+	}
+	var likely [ahead]uint32
+	var sum uint32
+	mask := uint32(len(g.index) - 1)
+	for _, h := range hashes {
+		sum += g.index[h&mask].at
+	}
+	n := 0
+	for _, h := range hashes {
+		i := h & mask
+		for g.index[i].at != 0 && g.index[i].hash != h {
+			i = (i + 1) & mask
+		}
+		if at := g.index[i].at; at != 0 {
+			likely[n] = at - 1
+			n++
+		}
+	}
+	for _, at := range likely[:n] {
+		sum += g.entries[at].off
+	}
+	for _, at := range likely[:n] {
+		e := &g.entries[at]
+		if b := g.chunks[e.chunk]; int(e.off) < len(b) {
+			sum += uint32(b[e.off])
+		}
+	}
+	g.fetched = sum
+}
+
+// put sets a key of a hash; a nil value deletes it.
+func (g *gather) put(key, value []byte, hash uint32) {
 	if 4*(len(g.entries)+1) > 3*len(g.index) {
 		g.grow()
 	}
-	hash := uint32(maphash.Bytes(g.seed, key))
-	i := g.slot(key, hash)
-	if at := g.index[i]; at != 0 {
-		g.overwrite(&g.entries[at-1], value)
+	s := g.place(key, hash)
+	if s.at != 0 {
+		g.overwrite(&g.entries[s.at-1], value)
 		return
 	}
-	e := gathered{hash: hash, key: uint32(len(key)), value: -1}
+	e := gathered{key: uint32(len(key)), value: -1}
 	e.chunk, e.off = g.write(key, value)
 	if value != nil {
 		e.value, e.room = int32(len(value)), uint32(len(value))
 		g.puts++
 	}
 	g.entries = append(g.entries, e)
-	g.index[i] = uint32(len(g.entries))
+	*s = slot{hash, uint32(len(g.entries))}
 }
 
 func (g *gather) overwrite(e *gathered, value []byte) {
@@ -162,14 +218,18 @@ func (g *gather) compact() {
 }
 
 func (g *gather) grow() {
-	g.index = make([]uint32, max(64, 2*len(g.index)))
+	old := g.index
+	g.index = make([]slot, max(64, 2*len(old)))
 	mask := uint32(len(g.index) - 1)
-	for n := range g.entries {
-		i := g.entries[n].hash & mask
-		for g.index[i] != 0 {
+	for _, s := range old {
+		if s.at == 0 {
+			continue
+		}
+		i := s.hash & mask
+		for g.index[i].at != 0 {
 			i = (i + 1) & mask
 		}
-		g.index[i] = uint32(n + 1)
+		g.index[i] = s
 	}
 }
 

@@ -290,9 +290,7 @@ func (s *store) scan(from, to []byte, reverse bool, f func(key, value []byte) bo
 }
 
 func (s *store) Apply(changes []flow.TierChange, next int64) error {
-	for i := range changes {
-		s.gather.put(changes[i].Key, changes[i].Value)
-	}
+	s.gather.apply(changes)
 	if next >= 0 {
 		s.position = next
 	}
