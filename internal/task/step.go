@@ -202,16 +202,15 @@ func (t *Task) Take() []flow.Out {
 
 func (t *Task) take() []flow.Out {
 	out := t.effects.Records
-	t.effects.Records = t.spare
-	t.spare = nil
+	t.effects.Records = nil
 	return out
 }
 
-// Recycle takes back a slice from Take or an Epoch.
+// Recycle takes back a slice from Take or an Epoch, to be filled again.
 func (t *Task) Recycle(out []flow.Out) {
-	if cap(out) > cap(t.spare) {
+	if len(t.effects.Records) == 0 && cap(out) > cap(t.effects.Records) {
 		clear(out)
-		t.spare = out[:0]
+		t.effects.Records = out[:0]
 	}
 }
 

@@ -62,7 +62,6 @@ type Task struct {
 
 	ctx     flow.Ctx
 	effects flow.Effects
-	spare   []flow.Out
 
 	streamTime int64
 	cells      []*cell
