@@ -25,6 +25,13 @@ type Store interface {
 	Close() error
 }
 
+// Prefetcher is a store that is told of records some time before their keys are looked up, for a search that waits for memory
+// costs more than the rest of an update. It has the processor load what it is going to need, and changes nothing.
+type Prefetcher interface {
+	// Prefetch is told records of a topic; that a key is not one of the store's does no harm.
+	Prefetch(next []In)
+}
+
 // Replay turns a source topic's record into one of the changelog that a store would have. It appends to slab, and what it leaves in
 // the record is good until the slab is used again; false: the store has nothing of it.
 type Replay func(slab []byte, r *In) ([]byte, bool, error)

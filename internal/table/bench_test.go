@@ -52,7 +52,10 @@ func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{1e3, 1e5, 1e6} {
 		for _, epoch := range []int{1e5, 1e6} {
 			b.Run(fmt.Sprintf("keys=%d/epoch=%d", n, epoch), func(b *testing.B) {
-				benchUpdate(b, n, epoch, nowhere{})
+				benchUpdate(b, n, epoch, nowhere{}, false)
+			})
+			b.Run(fmt.Sprintf("keys=%d/epoch=%d/prefetched", n, epoch), func(b *testing.B) {
+				benchUpdate(b, n, epoch, nowhere{}, true)
 			})
 		}
 	}
@@ -66,11 +69,11 @@ func BenchmarkUpdate(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		benchUpdate(b, 1e6, 1e5, st)
+		benchUpdate(b, 1e6, 1e5, st, true)
 	})
 }
 
-func benchUpdate(b *testing.B, n, epoch int, t flow.Tier) {
+func benchUpdate(b *testing.B, n, epoch int, t flow.Tier, prefetched bool) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -109,11 +112,24 @@ func benchUpdate(b *testing.B, n, epoch int, t flow.Tier) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	r := rand.New(rand.NewPCG(3, 4))
+	next := make([]flow.In, ahead)
+	for i := range next {
+		next[i].Key = make([]byte, 16)
+	}
 	i := 0
 	b.ReportAllocs()
 	began := cpu()
 	for b.Loop() {
-		count(r.Uint64N(uint64(n)))
+		at := i % ahead
+		if at == 0 {
+			for i := range next {
+				key16(next[i].Key, r.Uint64N(uint64(n)))
+			}
+			if prefetched {
+				s.Prefetch(next)
+			}
+		}
+		count(binary.BigEndian.Uint64(next[at].Key[8:]))
 		i++
 		if i%epoch == 0 {
 			commit()

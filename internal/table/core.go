@@ -35,7 +35,7 @@ type core[S suffix[S], C any] struct {
 	warmed    []byte                                                  // the last key read of the first of them
 	load      func(t *tab[S, C], k *keyed, sub S, value []byte) error // brings in a key that is not in memory
 	write     func(l *log[C], t *tab[S, C], e *entry[S, C], out *flow.Effects) error
-	fetched   uint32 // so that fetch is not optimised away
+	fetched   uint32 // so that nothing of fetching is optimised away
 	tight     bool   // Shrink has been called: what is restored goes past RAM
 }
 
@@ -125,9 +125,7 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 	for _, l := range logs {
 		out.Records = append(out.Records, l.unkept...)
 		for i, u := range l.order {
-			if i%ahead == 0 {
-				c.fetch(l, l.order[i:min(i+ahead, len(l.order))])
-			}
+			c.fetch(l, i)
 			if u == stale {
 				continue
 			}
@@ -154,21 +152,6 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 	return nil
 }
 
-// ahead is how many entries are fetched at a time: misses of the cache that do not wait for each other.
-const ahead = 32
-
-// fetch has the entries of some places in the order brought into the cache.
-func (c *core[S, C]) fetch(l *log[C], order []uint32) {
-	var sum uint32
-	for _, u := range order {
-		if u != stale {
-			r := &l.undo[u]
-			sum += c.tabs[r.tab].at(r.ref).bits
-		}
-	}
-	c.fetched = sum
-}
-
 // changes calls f for every entry that was set since the last call, in order of last update, and begins a new log: what f
 // was told is what comes next is told against.
 func (c *core[S, C]) changes(f func(t *tab[S, C], e *entry[S, C], r *undo[C], headers []flow.Header) error) error {
@@ -176,23 +159,15 @@ func (c *core[S, C]) changes(f func(t *tab[S, C], e *entry[S, C], r *undo[C], he
 	if len(l.undo) == 0 {
 		return nil
 	}
-	for _, u := range l.order {
-		if u == stale {
-			continue
-		}
-		r := &l.undo[u]
-		t := c.tabs[r.tab]
-		e := t.at(r.ref)
-		if e.bits&live != 0 && c.coded {
-			var err error
-			if c.buf, err = c.cells.encode(c.buf[:0], &e.cell); err != nil {
-				return c.wrap(fmt.Sprintf("encoding the value of key %q", t.key(e)), err)
-			}
+	if c.coded {
+		if err := c.encodeAll(l); err != nil {
+			return err
 		}
 	}
 	c.settle(l)
 	c.turn()
 	for i, u := range l.order {
+		c.fetch(l, i)
 		if u == stale {
 			continue
 		}
@@ -201,6 +176,24 @@ func (c *core[S, C]) changes(f func(t *tab[S, C], e *entry[S, C], r *undo[C], he
 		if e := t.at(r.ref); (e.bits|r.bits)&live != 0 {
 			if err := f(t, e, r, l.headersOf(uint32(i+1))); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+// encodeAll gives every cell that was set in a log an encoding to keep.
+func (c *core[S, C]) encodeAll(l *log[C]) (err error) {
+	for i, u := range l.order {
+		c.fetch(l, i)
+		if u == stale {
+			continue
+		}
+		r := &l.undo[u]
+		t := c.tabs[r.tab]
+		if e := t.at(r.ref); e.bits&live != 0 {
+			if c.buf, err = c.cells.encode(c.buf[:0], &e.cell); err != nil {
+				return c.wrap(fmt.Sprintf("encoding the value of key %q", t.key(e)), err)
 			}
 		}
 	}

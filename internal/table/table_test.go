@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -85,6 +86,39 @@ func TestHeadersOfTheLastUpdate(t *testing.T) {
 	want := []string{`a h="one",false null="",true`, `c h="last",false`, `d`, `e e="",false`, `b`, `x i="39999",false`}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Prefetch has no effect, whatever keys it is told.
+func TestPrefetch(t *testing.T) {
+	s := newStore(t, flow.StoreSpec{}, serde.Bytes, serde.Int64)
+	w, err := NewWindows(flow.StoreEnv{Spec: &flow.StoreSpec{Name: "w", Retention: 1000}, Tier: nowhere{}}, serde.Bytes, serde.Int64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := []flow.In{{}, {Key: []byte{}}}
+	for i := range 200 {
+		next = append(next, flow.In{Key: bytes.Repeat([]byte{byte(i)}, i)})
+	}
+	for range 2 { // without entries, and with some
+		s.Prefetch(next)
+		w.Prefetch(next)
+		for i := range next {
+			if _, _, ok, err := s.Get(next[i].Key); (i < 2 || i%2 == 0) && ok || err != nil {
+				t.Error(i, ok, err)
+			}
+			if i > 2 && i%2 == 1 {
+				put(t, s, next[i].Key, 1, 0)
+				r, _, err := w.Touch(next[i].Key, 5)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Set(r, 1, 5, nil)
+			}
+		}
+	}
+	if _, _, ok, err := w.Get(next[3].Key, 5); !ok || err != nil {
+		t.Error(ok, err)
 	}
 }
 

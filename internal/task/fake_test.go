@@ -158,6 +158,7 @@ type counts struct {
 	epoch  uint32
 	done   map[uint32]int64
 	fail   bool
+	told   []int64 // offsets
 }
 
 func newCounts() *counts {
@@ -165,6 +166,11 @@ func newCounts() *counts {
 }
 
 func (s *counts) add(k string) { s.now[k]++ }
+func (s *counts) Prefetch(next []flow.In) {
+	for i := range next {
+		s.told = append(s.told, next[i].Offset)
+	}
+}
 func (s *counts) Seal(epoch uint32, out *flow.Effects) error {
 	if s.fail {
 		return errFake

@@ -15,6 +15,7 @@ type queue struct {
 	index   int
 	feed    flow.Source
 	extract func(c *flow.Ctx, key, value []byte, last int64) (int64, error)
+	stores  []flow.Prefetcher // in which keys of the topic are looked up
 
 	batches []batch // the first is being run
 	at      int     // in the first
@@ -115,6 +116,20 @@ func (t *Task) Caught(topic string, end int64) {
 
 func (q *queue) empty() bool    { return len(q.batches) == 0 }
 func (q *queue) head() *flow.In { return &q.batches[0].records[q.at] }
+
+// ahead is how many records stores are told of at once.
+const ahead = 32
+
+// prefetch tells stores of the records to come.
+func (q *queue) prefetch() {
+	if len(q.stores) == 0 || q.at%ahead != 0 {
+		return
+	}
+	records := q.batches[0].records
+	for _, s := range q.stores {
+		s.Prefetch(records[q.at:min(q.at+ahead, len(records))])
+	}
+}
 
 // pop moves past the head.
 func (q *queue) pop() {

@@ -57,6 +57,7 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 		}
 		t.dirty = true
 		for n < most && !t.asked && !t.calls.full {
+			q.prefetch()
 			rec := q.head()
 			left := false
 			if q.troubles != nil {

@@ -8,6 +8,7 @@ package task
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -255,7 +256,7 @@ func (t *Task) wire(kept map[string]int64) error {
 		}
 		for _, q := range t.queues {
 			if n.Source.Reads(q.source) {
-				q.node, q.feed, q.extract = n, n.Feed(fn), n.Extract
+				q.node, q.feed, q.extract, q.stores = n, n.Feed(fn), n.Extract, t.lookups(n)
 			}
 		}
 	}
@@ -263,6 +264,23 @@ func (t *Task) wire(kept map[string]int64) error {
 	t.wireRest(env)
 	t.schedule()
 	return nil
+}
+
+// lookups are the stores of operators that get a source's records with the key that they have in the topic.
+func (t *Task) lookups(source *topology.Node) (stores []flow.Prefetcher) {
+	same := map[*topology.Node]bool{source: true} // what they give on has that key
+	for _, n := range t.config.Sub.Nodes {
+		if !slices.ContainsFunc(n.Parents, func(p *topology.Node) bool { return same[p] }) {
+			continue
+		}
+		same[n] = !n.Rekeys
+		for _, s := range n.Stores {
+			if p, ok := t.config.Stores[s.Spec.Name].(flow.Prefetcher); ok && !slices.Contains(stores, p) {
+				stores = append(stores, p)
+			}
+		}
+	}
+	return stores
 }
 
 // ID is the task's name.

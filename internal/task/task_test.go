@@ -422,6 +422,35 @@ func TestAddLeavesOutWhatItHas(t *testing.T) {
 	}
 }
 
+// A store is told of every record once, before it runs, whatever the size of batches and steps.
+func TestStoresAreToldOfRecordsToCome(t *testing.T) {
+	f := &fake{t: t}
+	k := f.start(nil, "a")
+	next := int64(0)
+	for _, n := range []int{70, 1, 32, 5} {
+		words := make([]string, n)
+		for i := range words {
+			words[i] = "x@1"
+		}
+		k.Add("a", recs(next, words...), next+int64(n), nil)
+		next += int64(n)
+	}
+	for n, size := 1, 1; n > 0; size = size%7 + 1 {
+		n = must(k.Step(0, size))
+		if len(f.store.told) < len(f.seen) {
+			t.Fatalf("told of %d records when %d had run", len(f.store.told), len(f.seen))
+		}
+	}
+	if len(f.store.told) != int(next) || len(f.seen) != int(next) {
+		t.Fatalf("told of %d records, %d ran, of %d", len(f.store.told), len(f.seen), next)
+	}
+	for i, offset := range f.store.told {
+		if offset != int64(i) {
+			t.Fatalf("told of %d as number %d", offset, i)
+		}
+	}
+}
+
 func TestTakeAndRecycle(t *testing.T) {
 	f := &fake{t: t}
 	k := f.start(nil, "a")
