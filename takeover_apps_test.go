@@ -100,6 +100,15 @@ func addText(all *string, v string) *string {
 	return new(v[max(0, len(v)-20):])
 }
 
+// fromEmpty is addText that begins with "", as in Java.
+var fromEmpty = stream.Fold[string, string, *string]{
+	Init: func() *string { return new("") },
+	Add: func(all *string, r stream.Record[string, string]) (*string, bool, error) {
+		all = addText(all, r.Value)
+		return all, all != nil, nil
+	},
+}
+
 func orNull(s *string) string {
 	if s == nil {
 		return "null"
@@ -166,7 +175,8 @@ var takeovers = []takeover{
 		in.WindowedBy(window.Tumbling(10 * time.Second).Grace(5 * time.Second)).Count(numberWindows("counts")).
 			UntilClosed(state.NewWindowBuffer("final-store", serde.String, serde.Int64)).
 			ToStream().To(t.windows("final", 10*time.Second))
-		in.Aggregate(deletableStore("texts"), addText).
+		// Fold, since the buffer's changelog says what an aggregate began with.
+		in.Fold(deletableStore("texts"), fromEmpty).
 			Suppress(state.NewSuppressBuffer("held-store", serde.String, serde.Null(serde.String)), stream.UntilTime(7*time.Second)).
 			ToStream().To(t.deletable("held"))
 	}},
