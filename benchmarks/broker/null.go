@@ -46,8 +46,8 @@ func runNull(ctx context.Context, synced bool) error {
 		if file, err = fullFile(1); err != nil {
 			return err
 		}
-		defer os.Remove(file.Name())
 		defer file.Close()
+		os.Remove(file.Name()) // it lives as long as it is open, and this process ends by a signal
 	}
 	n := &null{synced: file, host: "127.0.0.1", port: int32(l.Addr().(*net.TCPAddr).Port), crc: crc32.MakeTable(crc32.Castagnoli),
 		topics: map[string]*nullTopic{}, byID: map[[16]byte]*nullTopic{}}
