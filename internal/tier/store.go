@@ -16,7 +16,8 @@ import (
 )
 
 // store is a tier in a directory. Its keys there are name, zero, generation (4 bytes), then 0 for what the tier says of
-// itself (and with 4 bytes more of a partition, for its position there) or 1 and the key. Rebuild makes a generation; the last one that is not stale counts.
+// itself (and with 4 bytes more of a partition, for its position there) or 1 and the key. Rebuild makes a generation; the
+// last one that is not stale counts.
 type store struct {
 	found
 	d       *directory

@@ -157,8 +157,11 @@ func (t *topics) createExternal(ctx context.Context, missing []*topology.Topic) 
 	var specs []cluster.TopicSpec
 	for _, topic := range missing {
 		n := topic.Partitions
+		log := t.n.log.With("topic", topic.Name)
 		if n == 0 {
-			n = -1
+			n = -1 // as the broker likes
+		} else {
+			log = log.With("partitions", n)
 		}
 		config := topic.Config
 		if i := slices.IndexFunc(t.sourced(), func(s *topology.Store) bool { return s.Topic == topic }); i >= 0 {
@@ -166,7 +169,7 @@ func (t *topics) createExternal(ctx context.Context, missing []*topology.Topic) 
 			maps.Copy(config, topic.Config)
 		}
 		specs = append(specs, cluster.TopicSpec{Name: topic.Name, Partitions: n, Replication: -1, Config: config})
-		t.n.log.Info("creating topic", "topic", topic.Name, "partitions", n)
+		log.Info("creating topic")
 	}
 	if err := t.n.admin.Create(ctx, specs...); err != nil {
 		return fmt.Errorf("creating topics: %w", err)
