@@ -263,7 +263,7 @@ func (w *worker) measure(h *hosted) {
 	for _, tp := range h.slot.tps {
 		records, bytes := h.task.Buffered(tp.Topic)
 		queued += bytes
-		if records == 0 && w.n.poller.pauses.waits() {
+		if records == 0 {
 			w.n.poller.pauses.resume(noRoom, tp)
 		}
 	}

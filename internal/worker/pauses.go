@@ -61,13 +61,6 @@ func (p *pauses) room() {
 	p.without(noRoom, tps)
 }
 
-// waits says whether any partition waits for room.
-func (p *pauses) waits() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.full > 0
-}
-
 func (p *pauses) without(why reason, tps []cluster.TP) {
 	var free []cluster.TP
 	for _, tp := range tps {

@@ -108,7 +108,8 @@ func TestInputIsBoundedWhileAFunctionStandsStill(t *testing.T) {
 	t.Cleanup(open) // before the process is ended
 	eventually(t, "the partition is not fetched any more", func() bool { _, paused := s.of(0); return paused })
 	before, _ := s.of(0)
-	if most := 1<<20/8/recordCost + 2*batch; before > most {
+	// What has been counted late comes on top: some batches are on their way before the first is seen to stand.
+	if most := 1<<20/8/recordCost + 5*batch; before > most {
 		t.Errorf("%d records were fetched for a function that stands still, %d at most are to be", before, most)
 	}
 	named := func(key string) (values []string) {
