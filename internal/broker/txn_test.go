@@ -34,10 +34,7 @@ func TestTransactionsCommitAndAbort(t *testing.T) {
 		for i, v := range values(prefix, 10) {
 			p.Produce(ctx, &kgo.Record{Topic: "t", Partition: int32(i % 2), Value: []byte(v)}, nil)
 		}
-		if err := p.Flush(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.EndTransaction(ctx, end); err != nil {
+		if err := errors.Join(p.Flush(ctx), p.AbortBufferedRecords(ctx), p.EndTransaction(ctx, end)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -353,7 +350,7 @@ func TestCommitIsAtomic(t *testing.T) {
 			for i := range int32(3) {
 				p.Produce(ctx, &kgo.Record{Topic: "t", Partition: i, Value: fmt.Append(nil, acked.Load())}, nil)
 			}
-			if err := errors.Join(p.Flush(ctx), p.EndTransaction(ctx, kgo.TryCommit)); err != nil {
+			if err := errors.Join(p.Flush(ctx), p.AbortBufferedRecords(ctx), p.EndTransaction(ctx, kgo.TryCommit)); err != nil {
 				t.Fatal(err)
 			}
 			select {

@@ -261,6 +261,11 @@ func (w *workload) transactional(id string) func(context.Context, *person) {
 func (w *workload) end(ctx context.Context, cl *kgo.Client, op *histories.Op, commit bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	// Everything has been acknowledged. This waits until kgo has noted the partitions of a topic that it has written to for
+	// the first time: before that it knows of nothing to commit or abort, and says nothing (v1.22.2).
+	if cl.AbortBufferedRecords(ctx) != nil {
+		return false
+	}
 	if !commit {
 		return cl.EndTransaction(ctx, kgo.TryAbort) == nil
 	}

@@ -120,6 +120,11 @@ func (s *session) commit(ctx context.Context, after Position, publish func(conte
 	if err := s.cl.Flush(ctx); err != nil {
 		return err
 	}
+	// Nothing is queued any more, so this only waits: kgo (v1.22.2) may still have to note the partitions of a topic it has
+	// just written to for the first time, and a commit before that is none.
+	if err := s.cl.AbortBufferedRecords(ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	err = s.produced
 	s.mu.Unlock()

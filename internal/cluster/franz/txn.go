@@ -212,7 +212,7 @@ func (p *producer) End(ctx context.Context, commit bool) error {
 	case !p.txn.open:
 		return nil
 	}
-	if err := p.cl.Flush(ctx); err != nil {
+	if err := p.flush(ctx); err != nil {
 		return p.abortBecause(ctx, wrap(err, "flushing %s", p.name()))
 	}
 	p.mu.Lock()
@@ -248,6 +248,16 @@ func (p *producer) End(ctx context.Context, commit bool) error {
 		return p.unknown(err)
 	}
 	return p.abortBecause(ctx, wrap(err, "committing the transaction of %s", p.name()))
+}
+
+// flush waits until everything is acknowledged, and until kgo knows where: it (v1.22.2) sends the first records of a topic
+// before it has noted the topic's partitions, and a commit that comes in between finds no partition to commit, aborts and
+// returns nil. To drop what is queued, which is nothing any more, takes the lock under which kgo notes them.
+func (p *producer) flush(ctx context.Context) error {
+	if err := p.cl.Flush(ctx); err != nil {
+		return err
+	}
+	return p.cl.AbortBufferedRecords(ctx)
 }
 
 func (p *producer) unknown(cause error) error {
