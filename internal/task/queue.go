@@ -77,10 +77,7 @@ func (t *Task) Add(topic string, records []flow.In, next int64, release func()) 
 	if q.next < 0 {
 		q.next = records[0].Offset
 	}
-	b := batch{records: records, next: next, release: release}
-	for i := range records {
-		b.bytes += int64(len(records[i].Key)+len(records[i].Value)) + recordOverhead
-	}
+	b := batch{records: records, next: next, bytes: Cost(records), release: release}
 	q.records += len(records)
 	q.bytes += b.bytes
 	q.deadline = 0
@@ -90,7 +87,15 @@ func (t *Task) Add(topic string, records []flow.In, next int64, release func()) 
 // recordOverhead is what a queued record costs beside its key and value.
 const recordOverhead = 88
 
-// Buffered is what is queued of a topic: records, and bytes in memory.
+// Cost is what records cost in memory while they wait, in bytes.
+func Cost(records []flow.In) (bytes int64) {
+	for i := range records {
+		bytes += int64(len(records[i].Key)+len(records[i].Value)) + recordOverhead
+	}
+	return bytes
+}
+
+// Buffered is what is queued of a topic: records, and their Cost.
 func (t *Task) Buffered(topic string) (records int, bytes int64) {
 	if q := t.byName[topic]; q != nil {
 		return q.records, q.bytes

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/restore"
 )
 
@@ -20,29 +19,18 @@ func (w *worker) care(now int64) {
 	w.report()
 }
 
-// keepQueues pauses partitions whose queue is long and resumes them once it is short. What was fetched of a paused
-// partition is fetched again later, so the two marks lie far apart.
+// keepQueues pauses partitions whose queue is long until it is short. What was fetched of a paused partition is fetched again
+// later, so the two marks lie far apart.
 func (w *worker) keepQueues() {
 	high := max(w.n.backlogLimit()/2, 64<<10)
-	var pause, resume []cluster.TP
 	for _, h := range w.hosted {
+		w.measure(h)
 		for _, tp := range h.slot.tps {
-			_, bytes := h.task.Buffered(tp.Topic)
-			switch {
-			case bytes > high && !h.paused[tp]:
-				h.paused[tp] = true
-				pause = append(pause, tp)
-			case h.paused[tp] && bytes < high/8:
-				h.paused[tp] = false
-				resume = append(resume, tp)
+			if _, bytes := h.task.Buffered(tp.Topic); bytes > high && h.paused[tp] == 0 {
+				h.paused[tp] = high / 8
+				w.n.poller.member.Pause(tp)
 			}
 		}
-	}
-	if len(pause) > 0 {
-		w.n.poller.pauses.pause(longQueue, pause...)
-	}
-	if len(resume) > 0 {
-		w.n.poller.pauses.resume(longQueue, resume...)
 	}
 }
 

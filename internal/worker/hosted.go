@@ -25,7 +25,7 @@ type hosted struct {
 	// The worker's.
 	labels    context.Context
 	seeks     map[cluster.TP]int
-	paused    map[cluster.TP]bool
+	paused    map[cluster.TP]int64 // partitions that are not fetched until no more than so many bytes of them wait
 	leaving   bool
 	queued    int64  // bytes of input in its queues
 	sealed    uint32 // the task's own number of the epoch being committed; 0: it takes no part

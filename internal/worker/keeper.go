@@ -229,7 +229,7 @@ func (k *keeper) tryOpen(ctx context.Context, slots []*slot) error {
 	var opened []*opening
 	for i, s := range slots {
 		h := &hosted{db: dbs[i], slot: s, name: s.name, sub: s.sub, start: map[cluster.TP]int64{}, seeks: map[cluster.TP]int{},
-			paused: map[cluster.TP]bool{}, committed: map[cluster.TP]int64{}}
+			paused: map[cluster.TP]int64{}, committed: map[cluster.TP]int64{}}
 		opened = append(opened, &opening{h: h, committed: map[string]string{}})
 		k.opening[s] = opened[i] // all of them before anything can fail, so that all are closed
 	}

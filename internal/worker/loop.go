@@ -232,54 +232,68 @@ func (w *worker) adopt(h *hosted) {
 	})
 }
 
-// deliver hands over a batch; seeks tells how often its partition had been sought when it was fetched.
-func (w *worker) deliver(s *slot, b cluster.Batch, seeks int) {
-	// An estimate will do until the task has counted it.
-	bytes := int64(len(b.Records)) * recordCost
-	w.n.backlog.Add(bytes)
+// deliver hands over a batch. seeks tells how often its partition had been sought when it was fetched, held that the poller has paused
+// the partition until all of it has been taken up.
+func (w *worker) deliver(s *slot, b cluster.Batch, seeks int, held bool) {
+	bytes := task.Cost(b.Records)
+	w.n.count(bytes)
 	w.box.put(func() {
-		w.n.backlog.Add(-bytes)
 		h := w.byName[s.name]
-		if h == nil || h.slot != s || h.leaving || seeks != h.seeks[b.TP] {
-			w.n.poller.pauses.resume(noRoom, b.TP)
+		if h == nil || h.slot != s || h.leaving { // who opens the task next resumes the partition
+			w.n.count(-bytes)
 			if b.Release != nil {
 				b.Release()
 			}
 			return
 		}
-		h.task.Add(b.Topic, b.Records, b.Next, b.Release)
+		if held {
+			h.paused[b.TP] = 0
+		}
+		h.queued += bytes
+		w.queued += bytes
+		fresh := seeks == h.seeks[b.TP]
+		switch {
+		case fresh:
+			h.task.Add(b.Topic, b.Records, b.Next, b.Release)
+		case b.Release != nil:
+			b.Release()
+		}
 		w.measure(h)
-		if len(b.Records) == 0 {
+		if fresh && len(b.Records) == 0 {
 			w.m.Worked() // past a marker: the position has moved
-		} else if h.arrived == 0 {
+		} else if fresh && h.arrived == 0 {
 			h.arrived = w.n.millis()
 		}
 	})
 }
 
-// measure counts what a task has queued, and tells the poller when there is room again.
+// measure counts what a task has queued, and has partitions fetched again whose queues are short enough.
 func (w *worker) measure(h *hosted) {
 	var queued int64
 	for _, tp := range h.slot.tps {
-		records, bytes := h.task.Buffered(tp.Topic)
+		_, bytes := h.task.Buffered(tp.Topic)
 		queued += bytes
-		if records == 0 {
-			w.n.poller.pauses.resume(noRoom, tp)
+		if most, paused := h.paused[tp]; paused && bytes <= most {
+			delete(h.paused, tp)
+			w.n.poller.member.Resume(tp)
 		}
 	}
 	w.count(queued - h.queued)
 	h.queued = queued
 }
 
-func (w *worker) count(added int64) {
-	w.queued += added
-	after, enough := w.n.backlog.Add(added), w.n.backlogLimit()/2
-	if after <= enough {
-		w.n.poller.pauses.room()
-	}
-	if after <= enough && after-added > enough {
+// count changes what the worker's tasks have queued.
+func (w *worker) count(bytes int64) {
+	w.queued += bytes
+	w.n.count(bytes)
+}
+
+// count changes what has been polled and not yet taken up, and tells the poller when there is room again.
+func (n *Node) count(bytes int64) {
+	after, enough := n.backlog.Add(bytes), n.backlogLimit()/2
+	if after <= enough && after-bytes > enough {
 		select {
-		case w.n.poller.room <- struct{}{}:
+		case n.poller.room <- struct{}{}:
 		default:
 		}
 	}
@@ -322,7 +336,6 @@ func (w *worker) remove(h *hosted, flush bool) {
 	h.queued = 0
 	w.hosted = slices.DeleteFunc(w.hosted, func(o *hosted) bool { return o == h })
 	w.tasks.Add(-1)
-	w.n.poller.pauses.resume(longQueue|noRoom, h.slot.tps...)
 	w.n.notRunning(h.slot)
 	w.enter(h)
 	w.n.closeTask(h, flush)

@@ -43,15 +43,15 @@ type poller struct {
 	releases int  // slots that are waited for before
 	asked    bool // a Revoke or Lost is answered
 	stopping bool
-	pauses   *pauses
-	room     chan struct{} // a worker has room again
-	full     bool          // there is too much input, and there has been for long
+	room     chan struct{}    // there is room again
+	patience <-chan time.Time // since there was too much input; nil: there is not, or full
+	full     bool             // there is too much input, and there has been for long
 	failures int
 }
 
 func newPoller(n *Node, member cluster.Member) *poller {
 	return &poller{n: n, member: member, box: newMailbox[func()](), slots: map[string]*slot{},
-		sources: map[cluster.TP]*source{}, owned: map[cluster.TP]bool{}, pauses: &pauses{member: member, why: map[cluster.TP]reason{}}, room: make(chan struct{}, 1)}
+		sources: map[cluster.TP]*source{}, owned: map[cluster.TP]bool{}, room: make(chan struct{}, 1)}
 }
 
 func (p *poller) run(ctx context.Context) {
@@ -59,7 +59,9 @@ func (p *poller) run(ctx context.Context) {
 		for _, f := range p.box.take() {
 			f()
 		}
-		p.awaitRoom(ctx)
+		if !p.mayPoll(ctx) {
+			continue
+		}
 		wait, cancel := p.box.waiting(ctx)
 		f, err := p.member.Poll(wait)
 		cancel()
@@ -107,35 +109,31 @@ func (p *poller) failed(ctx context.Context, err error) {
 // roomWait is how long a full process does without polling. It is far below what a group tolerates.
 const roomWait = 100 * time.Millisecond
 
-// awaitRoom holds back while workers have plenty to do: what is not polled the client does not fetch. If they stand still for longer, a
-// partition may bring one batch more; then it is paused until that has been taken up, or there is room again. Those that bring nothing
-// are not: a worker may wait for them.
-func (p *poller) awaitRoom(ctx context.Context) {
+// mayPoll holds back while workers have plenty to do: what is not polled the client does not fetch. If they stand still for longer, a
+// partition may bring one batch more; then it is paused until that has been taken up. Those that bring nothing are not: a worker may
+// wait for them. No means that something else may have to be done, and to ask again.
+func (p *poller) mayPoll(ctx context.Context) bool {
 	limit := p.n.backlogLimit()
-	if p.full {
+	if p.full || p.patience != nil {
 		limit /= 2
 	}
-	if p.n.backlog.Load() <= limit {
-		p.full = false
-		return
+	switch {
+	case p.n.backlog.Load() <= limit:
+		p.full, p.patience = false, nil
+		return true
+	case p.full:
+		return true
+	case p.patience == nil:
+		p.patience = time.After(roomWait)
 	}
-	if p.full {
-		return
+	select {
+	case <-p.room:
+	case <-p.box.signal:
+	case <-p.patience:
+		p.full, p.patience = true, nil
+	case <-ctx.Done():
 	}
-	t := time.NewTimer(roomWait)
-	defer t.Stop()
-	for p.n.backlog.Load() > p.n.backlogLimit()/2 {
-		select {
-		case <-p.room:
-		case <-p.box.signal:
-			return
-		case <-t.C:
-			p.full = true
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
+	return false
 }
 
 func (p *poller) dispatch(batches []cluster.Batch) {
@@ -148,9 +146,9 @@ func (p *poller) dispatch(batches []cluster.Batch) {
 			continue
 		}
 		if p.full { // before it can have been taken up
-			p.pauses.pause(noRoom, b.TP)
+			p.member.Pause(b.TP)
 		}
-		src.slot.worker.deliver(src.slot, b, src.seeks)
+		src.slot.worker.deliver(src.slot, b, src.seeks, p.full)
 	}
 }
 
@@ -276,6 +274,7 @@ func (p *poller) ready(s *slot, h *hosted) {
 	for _, tp := range s.tps {
 		p.sources[tp].seeks = 0
 	}
+	p.member.Resume(s.tps...)
 	p.member.Seek(h.start)
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/cluster/mem"
+	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/task"
 	"github.com/moldau/moldau/internal/worker"
 	"github.com/moldau/moldau/stream"
 )
@@ -79,7 +81,7 @@ func (s *seen) times(kind cluster.EventKind) int {
 
 // TestInputIsBoundedWhileAFunctionStandsStill: what it cannot take up is not fetched; tasks of other workers go on.
 func TestInputIsBoundedWhileAFunctionStandsStill(t *testing.T) {
-	const each, batch, recordCost = 5000, 500, 200
+	const each, batch, cost, memory = 5000, 500, 200, 1 << 20
 	log := mem.New()
 	log.MaxBatchRecords = batch
 	create(t, log, 2, "words", "named")
@@ -88,9 +90,12 @@ func TestInputIsBoundedWhileAFunctionStandsStill(t *testing.T) {
 		k := fmt.Sprint("k", i)
 		keys[stream.Partition([]byte(k), 2)] = k
 	}
+	value := func(i int) string {
+		return fmt.Sprintf("%0*d", cost-int(task.Cost([]flow.In{{Key: []byte(keys[0])}})), i)
+	}
 	records := []string{keys[0] + "=wait"}
 	for i := range each {
-		records = append(records, fmt.Sprint(keys[0], "=", i), fmt.Sprint(keys[1], "=", i))
+		records = append(records, keys[0]+"="+value(i), keys[1]+"="+value(i))
 	}
 	write(t, log, "words", 2, records...)
 	gate := make(chan struct{})
@@ -104,12 +109,12 @@ func TestInputIsBoundedWhileAFunctionStandsStill(t *testing.T) {
 		}).To(Named)
 	})
 	s := watch()
-	p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.Memory, c.Cluster = 1<<20, watched{c.Cluster, s} })
+	p := run(t, log, newDisk(), topo, func(c *worker.Config) { c.Memory, c.Cluster = memory, watched{c.Cluster, s} })
 	t.Cleanup(open) // before the process is ended
 	eventually(t, "the partition is not fetched any more", func() bool { _, paused := s.of(0); return paused })
 	before, _ := s.of(0)
-	// What has been counted late comes on top: some batches are on their way before the first is seen to stand.
-	if most := 1<<20/8/recordCost + 5*batch; before > most {
+	// What input may take of the budget, the batch that goes beyond it, and the one that shows that the function stands still.
+	if most := memory/8/cost + 2*batch; before > most {
 		t.Errorf("%d records were fetched for a function that stands still, %d at most are to be", before, most)
 	}
 	named := func(key string) (values []string) {
@@ -127,7 +132,7 @@ func TestInputIsBoundedWhileAFunctionStandsStill(t *testing.T) {
 	open()
 	eventually(t, "all is done", func() bool { return len(named(keys[0])) == each+1 })
 	for i, v := range named(keys[0])[1:] {
-		if v != fmt.Sprint(i) {
+		if v != value(i) {
 			t.Fatalf("%s comes in place of %d", v, i)
 		}
 	}
