@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -82,7 +83,7 @@ func (w *workload) copied(ctx context.Context, cl *kgo.Client, end map[histories
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("it is at %v of %v (%w)", at, end, err)
+			return errors.Join(fmt.Errorf("it is at %v of %v", at, end), err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

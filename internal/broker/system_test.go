@@ -261,7 +261,7 @@ func (e *embedded) start() error {
 	e.boots++
 	c.BootID = fmt.Sprint(e.boots)
 	p := plants[e.plant]
-	if c.planted = p.plant; p.config != nil {
+	if c.planted = p.plant; p.config != nil && e.boots > 1 {
 		p.config(&c)
 	}
 	b, err := Start(context.Background(), c)

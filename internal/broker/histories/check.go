@@ -182,7 +182,7 @@ func (c *checker) reads() {
 
 // stays finds a promised record that is not there at the end.
 func (c *checker) stays(v Value, at TP, offset int64, why string) {
-	if _, ok := c.final[v]; ok {
+	if _, ok := c.final[v]; ok || c.h.Unfinished {
 		return
 	}
 	if there := c.sorted[true][at]; len(there) == 0 || there[len(there)-1] < offset {
@@ -196,7 +196,7 @@ func (c *checker) stays(v Value, at TP, offset int64, why string) {
 func (c *checker) transactions() {
 	for i := range c.h.Ops {
 		op := &c.h.Ops[i]
-		if !op.Txn || op.Outcome == Aborted || len(op.Writes) == 0 {
+		if !op.Txn || op.Outcome == Aborted || len(op.Writes) == 0 || c.h.Unfinished {
 			continue
 		}
 		var there, gone []Value

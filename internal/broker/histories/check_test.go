@@ -110,6 +110,13 @@ func TestCheck(t *testing.T) {
 			h.Positions[1].Offset = 2
 			h.Ops[4].Offsets[0].Offset = 2
 		}, []Kind{Unprocessed}},
+		{"the end is not reached", func(h *History) {
+			h.Unfinished, h.Closing, h.Final, h.FinalAll = true, nil, nil, nil
+		}, nil},
+		{"it is not, and an offset goes back", func(h *History) {
+			h.Unfinished, h.Closing, h.Final, h.FinalAll = true, nil, nil, nil
+			h.Positions[1].Offset = -1
+		}, []Kind{LostCommit}},
 		{"two transactions read from each other", func(h *History) {
 			h.Ops[1].Reads, h.Ops[4].Reads = []Read{{7, p1, 2}}, append(h.Ops[4].Reads, Read{3, p0, 2})
 		}, []Kind{Circular}},

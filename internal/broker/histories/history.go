@@ -105,6 +105,9 @@ type History struct {
 	Closing []Ends
 	// Final and FinalAll are what is there then, as read_committed and as read_uncommitted, by partition and offset.
 	Final, FinalAll []Read
+	// Unfinished says that the end was not reached: Closing, Final and FinalAll are empty, and nothing is judged by what is
+	// there then.
+	Unfinished bool
 	// PowerLoss says that the power failed on the way: what was never part of a committed transaction, or not yet
 	// acknowledged, may have been read and be gone.
 	PowerLoss bool
