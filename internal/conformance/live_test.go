@@ -111,7 +111,8 @@ func (v *Vector) runLive(t *testing.T, seed int) ([]string, error) {
 	}
 	l.others(v.Raw.Changelogs)
 	l.changelogs()
-	return l.differences, nil
+	// Tasks take up records of one time in any order.
+	return slices.DeleteFunc(l.differences, func(d string) bool { return strings.HasPrefix(d, emptied) }), nil
 }
 
 // live is a vector on the real runtime.
