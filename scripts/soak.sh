@@ -64,8 +64,10 @@ else
   part histories 20 "$(times 5)" 'a round of the broker' env MOLDAU_ROUNDS=1 MOLDAU_ROUND=60s bash -c 'tests internal/broker -test.v -test.run TestHistories'
 fi
 part log 15 "$(times 10)" '2,000 crashes of the broker' bash -c 'MOLDAU_SEED=$((1 + 400 * unit)) MOLDAU_CRASHES=2000 tests internal/broker/log -test.run "TestCrash$"'
-[ "$minutes" -lt 20 ] || # less would not be all of it
-  part judges 15 2 "Java's, at full length" bash -c 'trials=(smoke relational) && JUDGES_FULL=1 scripts/judges/run.sh "${trials[unit]}/eos/moldau"'
+for topology in smoke relational; do
+  [ "$minutes" -lt 20 ] || # less would not be all of it
+    part judges 8 1 "Java's $topology, at full length" env JUDGES_FULL=1 scripts/judges/run.sh "$topology/eos/moldau"
+done
 part models 6 "$(times 5)" 'commit, table, tier' bash -c models
 part conformance 5 1 "${MOLDAU_VECTORS:-the sample}" scripts/conformance.sh
 part live 8 "$(times 3)" '20 recordings, live' bash -c 'MOLDAU_SEED=$unit MOLDAU_LIVE=20 scripts/live.sh'
