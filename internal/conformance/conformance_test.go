@@ -98,6 +98,27 @@ func TestDeviationsAreDocumented(t *testing.T) {
 	}
 }
 
+// What is due to ties is named so; a falsified output beside them is seen.
+func TestTies(t *testing.T) {
+	vectors, err := Load("testdata/ties")
+	if err != nil || len(vectors) == 0 {
+		t.Fatalf("%d vectors: %v", len(vectors), err)
+	}
+	for _, v := range vectors {
+		differences, err := v.Run(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rest := v.Unexplained(differences); len(differences) == 0 || len(rest) > 0 {
+			t.Errorf("%s: %d differences, %d of them not due to ties: %s", v.ID, len(differences), len(rest), strings.Join(rest, "\n"))
+		}
+		v.Outputs[0].TS++
+		if differences, err = v.Run(t); err != nil || len(v.Unexplained(differences)) == 0 {
+			t.Errorf("%s: a falsified output is not seen: %v", v.ID, err)
+		}
+	}
+}
+
 // The comparison sees a recording that was falsified in any of its parts.
 func TestFalsifiedRecordingsAreSeen(t *testing.T) {
 	vectors, err := Load("testdata")

@@ -173,9 +173,10 @@ func topologyOf(v *Vector) (*topology.Topology, error) {
 func config(dir string, workers int) moldau.Config {
 	return moldau.Config{
 		StateDir: dir, Workers: workers, CommitInterval: time.Millisecond, StopTimeout: time.Minute, // with a machine that has much else to do
-		MaxTaskIdle: -1,                                      // one event at a time: there is nothing to wait for
-		TopicConfig: map[string]string{"retention.ms": "-1"}, // recordings are of 1970
-		Logger:      slog.New(slog.DiscardHandler),
+		MaxTaskIdle:   -1,                                      // one event at a time: there is nothing to wait for
+		PurgeInterval: 20 * time.Millisecond,                   // so that all live with it
+		TopicConfig:   map[string]string{"retention.ms": "-1"}, // recordings are of 1970
+		Logger:        slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -186,6 +187,9 @@ func (l *live) start(workers int) (err error) {
 	l.run.topology = l.top
 	cfg := config(l.dir, workers)
 	cfg.Broker.Durability = moldau.SyncNever
+	if l.partitions > 1 {
+		cfg.PurgeInterval = time.Hour // repartition topics are read here
+	}
 	app, err := moldau.New("oracle", l.top, cfg)
 	if err != nil {
 		l.t.Fatal(err)
