@@ -93,8 +93,14 @@ func parseHeader(b []byte) (h header, ok bool) {
 	if len(b) < batchHeader {
 		return h, false
 	}
+	h, ok = parseHead(b)
+	return h, ok && h.size <= len(b)
+}
+
+// parseHead decodes the head alone, of which b has all.
+func parseHead(b []byte) (h header, ok bool) {
 	length := int32(binary.BigEndian.Uint32(b[posLength:]))
-	if length < batchHeader-lengthSize || int64(length)+lengthSize > int64(len(b)) || b[posMagic] != 2 {
+	if length < batchHeader-lengthSize || b[posMagic] != 2 {
 		return h, false
 	}
 	return header{

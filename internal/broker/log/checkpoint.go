@@ -26,10 +26,10 @@ const markName = "in-use"
 // the time a start takes to replay them.
 const checkpointFiles = 8
 
-// walGrown is about how many bytes the write-ahead log has gained since the last checkpoint.
+// walGrown is about how many bytes the write-ahead log, with what it refers to, has gained since the last checkpoint.
 func (l *Log) walGrown() int64 {
 	now, then := lsn(l.published.Load()), lsn(l.checkpointed.Load())
-	return int64(now.file()-then.file())*l.o.WALBytes + now.off() - then.off()
+	return int64(now.file()-then.file())*l.o.WALBytes + now.off() - then.off() + l.referred.Load()
 }
 
 // Checkpoint brings everything into segments, so that the next start has nothing to replay and files nobody needs are
@@ -61,6 +61,7 @@ func (l *Log) checkpoint(last bool) error {
 
 func (l *Log) takeCheckpoint(from lsn, last bool) error {
 	s := state{from: from, clean: last, epoch: l.epoch, bootID: l.o.BootID}
+	referred := l.referred.Load()
 	parts, states := l.orderedState()
 	s.table = l.table.clone()
 	// What the states count on must be visible to be flushed.
@@ -73,10 +74,12 @@ func (l *Log) takeCheckpoint(from lsn, last bool) error {
 		}
 	}
 	now := l.o.Now().UnixMilli()
+	l.growing.Lock()
 	for _, p := range parts {
 		p.trim(now)
 	}
-	garbage := l.takeGarbage(now, last)
+	l.growing.Unlock()
+	garbage := l.takeGarbage(now, from, last)
 	if err := l.recordSegments(&s, parts, states); err != nil {
 		l.keepGarbage(garbage)
 		return err
@@ -92,6 +95,8 @@ func (l *Log) takeCheckpoint(from lsn, last bool) error {
 	}
 	l.clean = last
 	l.checkpointed.Store(uint64(from))
+	l.referred.Add(-referred)
+	l.wal.vouch(from)
 	upTo := from
 	if last {
 		upTo = makeLSN(from.file()+1, 0)
@@ -160,9 +165,20 @@ func (l *Log) await(done <-chan error) error {
 // recordSegments notes where the bytes are and makes them durable. Nothing may fail but a sync, which is final: the
 // marks of what must be synced are taken off.
 func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) error {
-	var syncs []func() error
+	known := make(map[*Partition]partState, len(parts))
 	for i, p := range parts {
-		ps := states[i]
+		known[p] = states[i]
+	}
+	var syncs []func() error
+	// All of one moment, and what has come since the checkpoint began is synced too: where a power loss takes a batch that the
+	// write-ahead log refers to, the log ends, and no segment may be said to hold more.
+	l.growing.Lock()
+	l.mu.Lock()
+	all := slices.Collect(maps.Values(l.parts))
+	l.mu.Unlock()
+	slices.SortFunc(all, func(a, b *Partition) int { return compareIDs(a.id, b.id) })
+	for _, p := range all {
+		ps, ok := known[p]
 		p.mu.Lock()
 		if p.gone {
 			p.mu.Unlock()
@@ -189,11 +205,19 @@ func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) e
 			p.newFiles = false
 		}
 		p.mu.Unlock()
-		s.parts = append(s.parts, ps)
+		if ok {
+			s.parts = append(s.parts, ps)
+		}
 	}
-	if l.newDirs {
+	l.growing.Unlock()
+	for _, g := range l.deletedLately() {
+		for _, seg := range g.segs {
+			syncs = append(syncs, func() error { return l.syncSegment(seg) })
+		}
+		syncs = append(syncs, func() error { return syncDir(l.fs, g.dir) })
+	}
+	if l.newDirs.Swap(false) {
 		syncs = append(syncs, func() error { return syncDir(l.fs, l.fs.PathJoin(l.o.Dir, "partitions")) })
-		l.newDirs = false
 	}
 	// Many at once: a journal commits them together.
 	var g errgroup.Group
@@ -281,7 +305,7 @@ func writeFile(fs vfs.FS, path string, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// trim lets go of segments nobody can read any more, and seals what is due.
+// trim lets go of segments nobody can read any more, and seals what is due. With log.growing held.
 func (p *Partition) trim(now int64) {
 	c := p.cfg.Load()
 	p.mu.Lock()

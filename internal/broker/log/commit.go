@@ -29,20 +29,36 @@ func (l *Log) commitLoop() {
 				l.fail(group, err, false)
 				break
 			}
-			n, fatal, err := l.writeGroup(group)
+			n, fatal, err := l.commitGroup(group)
 			if err != nil {
 				l.fail(group, err, fatal)
 				break
 			}
-			l.publish(group[:n])
 			group = group[n:]
 		}
 	}
 }
 
+// commitGroup writes as many entries of q as fit and publishes them.
+func (l *Log) commitGroup(q []*entry) (n int, fatal bool, err error) {
+	refer := l.refers(q)
+	if refer {
+		l.growing.Lock()
+		defer l.growing.Unlock()
+	}
+	if n, fatal, err = l.writeGroup(q, refer); err != nil {
+		for i := len(q) - 1; i >= 0; i-- {
+			l.displace(q[i])
+		}
+		return 0, fatal, err
+	}
+	l.publish(q[:n])
+	return n, false, nil
+}
+
 // writeGroup writes as many entries of q as fit, and syncs them if one of them wants it. A failed sync is fatal: nobody
 // knows what the disk holds.
-func (l *Log) writeGroup(q []*entry) (n int, fatal bool, err error) {
+func (l *Log) writeGroup(q []*entry, refer bool) (n int, fatal bool, err error) {
 	l.mu.Lock()
 	err = l.failed
 	l.mu.Unlock()
@@ -53,11 +69,15 @@ func (l *Log) writeGroup(q []*entry) (n int, fatal bool, err error) {
 	// The first group after a start is synced always: it shows the next start that this one wrote.
 	sync := !l.begun
 	for n == 0 {
-		frames := false
-		for n < len(q) && w.out.size() < maxGroup {
+		frames, referred := false, int64(0)
+		for n < len(q) && w.out.size()+referred < maxGroup {
 			e := q[n]
 			if !e.empty() {
+				if refer {
+					referred += l.place(e)
+				}
 				if !w.add(e.now, e.encode) {
+					l.displace(e)
 					break
 				}
 				frames = true
@@ -96,7 +116,14 @@ func (e *entry) empty() bool {
 
 func (e *entry) encode(g *gather) {
 	for i := range e.batches {
-		g.batchItem(e.batches[i].p.id, e.batches[i].data)
+		if e.batches[i].at.o != nil {
+			g.buf = appendReferenceItem(g.buf, &e.batches[i])
+		}
+	}
+	for i := range e.batches {
+		if e.batches[i].at.o == nil {
+			g.batchItem(e.batches[i].p.id, e.batches[i].data)
+		}
 	}
 	for i := range e.puts {
 		g.buf = appendPutItem(g.buf, &e.puts[i])
@@ -139,16 +166,31 @@ func (l *Log) publish(group []*entry) {
 
 // publish makes one batch visible.
 func (p *Partition) publish(o *ordered) {
+	in := o.at.o
+	if in != nil {
+		in.mu.Lock()
+		in.index.add(&o.h, o.data)
+		in.mu.Unlock()
+	}
 	p.mu.Lock()
 	n := int64(len(o.data))
 	stable := p.stable()
 	p.tail.push(cached{base: o.h.base, last: o.h.last(), pos: p.pos, ts: o.h.recordTS(), data: o.data, mem: o.mem})
 	p.pos += n
+	if in != nil {
+		p.adopt(o)
+	}
 	p.see(o)
 	p.wake(p.stable() != stable)
-	fresh := !p.dirty
-	p.dirty = true
+	fresh := in == nil && !p.dirty
+	p.dirty = p.dirty || in == nil
 	p.mu.Unlock()
+	if in != nil {
+		p.ahead -= n
+		p.log.referred.Add(n)
+		p.log.files.put(in)
+		return
+	}
 	p.log.budget.unflushed.Add(n)
 	if fresh {
 		p.log.markDirty(p)
@@ -179,19 +221,18 @@ func (p *Partition) setLogStart(offset int64) {
 
 // remove forgets a deleted partition. Its files go with the next checkpoint.
 func (l *Log) remove(p *Partition) {
-	l.mu.Lock()
-	delete(l.parts, p.id)
-	l.mu.Unlock()
 	p.mu.Lock()
 	p.gone = true
 	l.budget.unflushed.Add(-(p.pos - p.flushPos))
 	p.flushed, p.flushPos = p.hw, p.pos
 	p.tail = tail{}
-	segs := p.segs
+	l.discard(p.dir(), p.segs)
 	p.segs = nil
 	p.wake(true)
 	p.mu.Unlock()
-	l.discard(p.dir(), segs)
+	l.mu.Lock()
+	delete(l.parts, p.id)
+	l.mu.Unlock()
 }
 
 // fail gives up on q, and on all that was queued meanwhile because it may build on q: what ordering changed is undone.

@@ -31,6 +31,7 @@ const kindNumber = 9
 // crashRun is one life of a log, from Open to a crash.
 type crashRun struct {
 	t       *testing.T
+	d       Durability
 	rng     *rand.Rand
 	l       *Log
 	parts   []*Partition
@@ -49,17 +50,17 @@ type crashRun struct {
 
 const crashParts = 4
 
-func crashOptions(fs vfs.FS, d Durability, lie string) Options {
+func crashOptions(fs vfs.FS, d Durability, boot int, lie string) Options {
 	o := options(lyingFS{fs, lie})
-	o.Durability, o.Interval = d, time.Millisecond
+	o.Durability, o.Interval, o.BootID = d, time.Millisecond, fmt.Sprint("boot ", boot)
 	o.WALBytes, o.CacheBytes, o.SegmentBytes, o.openSegments, o.largeBatch = 1<<10, 2<<10, 1500, 2, 300
 	return o
 }
 
 // crashLife opens fs, works on it and returns what a crash leaves; nil model history on the first life.
-func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Durability, lie string, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
+func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Durability, boot int, lie string, sites map[string]int) (*crashRun, *vfs.MemFS, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	r := &crashRun{t: t, rng: rng, ackStart: map[PartitionID]int64{}, sites: sites}
+	r := &crashRun{t: t, d: d, rng: rng, ackStart: map[PartitionID]int64{}, sites: sites}
 	at := 1 + rng.IntN(1+rng.IntN(300))
 	percent := []int{0, 10, 50, 100}[rng.IntN(4)]
 	kill := rng.IntN(4) == 0
@@ -97,7 +98,7 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Dur
 		return nil
 	})
 	var err error
-	r.l, err = Open(crashOptions(errorfs.Wrap(fs, injector), d, lie))
+	r.l, err = Open(crashOptions(errorfs.Wrap(fs, injector), d, boot, lie))
 	if errors.Is(err, errKilled) {
 		return before, fs, nil
 	}
@@ -112,7 +113,7 @@ func crashLife(t *testing.T, seed uint64, fs *vfs.MemFS, before *crashRun, d Dur
 		if err := r.l.Close(); err != nil && !r.dead(err) {
 			return nil, nil, err
 		}
-		if d != Sync && !kill {
+		if before.d != Sync && !kill {
 			before.cloneAck, before.cloneLow = 0, nil
 		}
 		return before, early, nil
@@ -407,22 +408,38 @@ func (r *crashRun) recovered(l *Log) (*model, error) {
 	return m, nil
 }
 
+// durabilityOf is that of a life: Sync for half of the seeds, OS or Interval for others, and changing for some.
+func durabilityOf(seed uint64, life int) Durability {
+	switch seed % 8 {
+	case 0:
+		return Interval
+	case 2, 4:
+		return OS
+	case 6:
+		return Durability((seed/8 + uint64(life)) % 3)
+	}
+	return Sync
+}
+
 // crashes runs lives of logs, each begun from the crash of the one before, and returns the first violation.
 func crashes(t *testing.T, seed uint64, lives int, lie string, sites map[string]int) error {
-	d := Sync
-	if seed%4 == 0 && lie == "" {
-		d = []Durability{Interval, OS}[seed/4%2]
-	}
 	fs := vfs.NewCrashableMem()
 	var r *crashRun
+	d, boot := Sync, 0
 	for i := range lives {
-		next, clone, err := crashLife(t, seed*1000+uint64(i), fs, r, d, lie, sites)
+		if lie == "" {
+			d = durabilityOf(seed, i)
+		}
+		next, clone, err := crashLife(t, seed*1000+uint64(i), fs, r, d, boot, lie, sites)
 		if err != nil {
 			return fmt.Errorf("seed %d, life %d: %w", seed, i, err)
 		}
+		if clone != fs {
+			boot++
+		}
 		r, fs = next, clone
 	}
-	l, err := Open(crashOptions(fs, d, lie))
+	l, err := Open(crashOptions(fs, d, boot, lie))
 	if err != nil {
 		return fmt.Errorf("seed %d, open at the end: %w", seed, err)
 	}

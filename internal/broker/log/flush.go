@@ -161,6 +161,20 @@ func (l *Log) flushDirty() error {
 
 // flush brings the visible batches below limit into segments. Only the flusher calls it.
 func (p *Partition) flush(limit int64) error {
+	for more := true; more; {
+		p.log.growing.Lock()
+		var err error
+		more, err = p.flushNext(limit)
+		p.log.growing.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flushNext brings some of them there, and says whether there may be more. With log.growing held.
+func (p *Partition) flushNext(limit int64) (more bool, err error) {
 	l := p.log
 	for {
 		p.mu.Lock()
@@ -179,17 +193,15 @@ func (p *Partition) flush(limit int64) error {
 		}
 		p.mu.Unlock()
 		if gone || len(batches) == 0 {
-			return nil
+			return false, nil
 		}
 		now := l.o.Now().UnixMilli()
 		c := p.cfg.Load()
 		first := batches[0]
 		if s == nil || s.sealed || s.full(c, len(first.data), first.last, now) {
-			next, err := p.roll(s, first.base, now)
-			if err != nil {
-				return err
+			if s, err = p.roll(s, first.base, now); err != nil {
+				return false, err
 			}
-			s = next
 		}
 		// What the segment has no room for comes with the next round.
 		fits, bytes := 1, len(first.data)
@@ -197,7 +209,7 @@ func (p *Partition) flush(limit int64) error {
 			bytes += len(batches[fits].data)
 			fits++
 		}
-		err := p.write(s, batches[:fits], bytes)
+		err = p.write(s, batches[:fits], bytes)
 		if errors.Is(err, ErrCorrupt) {
 			// Readers of what is there will hear of it; what is new goes elsewhere.
 			l.logger.Error("broker log: a segment is corrupt, writing goes on in a new one", "error", err)
@@ -206,9 +218,7 @@ func (p *Partition) flush(limit int64) error {
 			p.mu.Unlock()
 			continue
 		}
-		if err != nil {
-			return err
-		}
+		return err == nil, err
 	}
 }
 
@@ -227,14 +237,14 @@ func (p *Partition) passOver() {
 	}
 }
 
-// roll begins the next segment.
+// roll begins the next segment. With log.growing held.
 func (p *Partition) roll(last *segment, base, now int64) (*segment, error) {
 	l := p.log
 	if last == nil {
 		if err := l.fs.MkdirAll(p.dir(), 0o755); err != nil {
 			return nil, err
 		}
-		l.newDirs = true
+		l.newDirs.Store(true)
 	} else if o, err := l.files.get(last, last.size, false); err == nil {
 		o.mu.Lock()
 		err = o.index.finish(l.fs, last.indexPath())
@@ -268,7 +278,7 @@ func (p *Partition) roll(last *segment, base, now int64) (*segment, error) {
 	return s, nil
 }
 
-// write appends batches to a segment.
+// write appends batches to a segment. With log.growing held.
 func (p *Partition) write(s *segment, batches []cached, bytes int) error {
 	l := p.log
 	o, err := l.files.get(s, s.size, false)

@@ -22,12 +22,13 @@ const frameHeader = 32
 type item byte
 
 const (
-	itemHeader   item = 1 + iota // first frame of a file: [end of the file before u64][leader epoch u32][boot id, u32 length]
-	itemBatch                    // [topic 16][partition u32][length u32][batch]
-	itemPut                      // [kind u8][key, u32 length][value, u32 length]
-	itemDelete                   // [kind u8][key, u32 length]
-	itemLogStart                 // [topic 16][partition u32][offset u64]
-	itemDrop                     // [topic 16][partition u32]
+	itemHeader    item = 1 + iota // first frame of a file: [end of the file before u64][leader epoch u32][boot id, u32 length]
+	itemBatch                     // [topic 16][partition u32][length u32][batch]
+	itemPut                       // [kind u8][key, u32 length][value, u32 length]
+	itemDelete                    // [kind u8][key, u32 length]
+	itemLogStart                  // [topic 16][partition u32][offset u64]
+	itemDrop                      // [topic 16][partition u32]
+	itemReference                 // a batch that lies in a segment; precedes all other items of its frame
 )
 
 // frame is a decoded frame; body aliases what it was read from.

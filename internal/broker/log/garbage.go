@@ -10,12 +10,14 @@ type garbage struct {
 	segs  []*segment
 	dir   string // of a deleted partition
 	after int64  // wall clock in ms
+	drop  lsn    // of a deleted partition: behind what says so
 }
 
-// discard lets go of a deleted partition.
+// discard lets go of a deleted partition. The write-ahead log may refer to its files as long as it is replayed from before
+// the deletion.
 func (l *Log) discard(dir string, segs []*segment) {
 	l.garbageMu.Lock()
-	l.garbage = append(l.garbage, garbage{segs: segs, dir: dir})
+	l.garbage = append(l.garbage, garbage{segs: segs, dir: dir, drop: l.wal.position()})
 	l.garbageMu.Unlock()
 	l.noteChange()
 }
@@ -43,13 +45,13 @@ func (l *Log) garbageDue(now int64) bool {
 	return slices.ContainsFunc(l.garbage, func(g garbage) bool { return g.after <= now })
 }
 
-// takeGarbage takes what is due out of the list.
-func (l *Log) takeGarbage(now int64, all bool) []garbage {
+// takeGarbage takes what is due for a checkpoint taken at from out of the list.
+func (l *Log) takeGarbage(now int64, from lsn, all bool) []garbage {
 	l.garbageMu.Lock()
 	defer l.garbageMu.Unlock()
 	var due, later []garbage
 	for _, g := range l.garbage {
-		if all || g.after <= now {
+		if all || g.after <= now && g.drop <= from {
 			due = append(due, g)
 		} else {
 			later = append(later, g)
@@ -57,6 +59,19 @@ func (l *Log) takeGarbage(now int64, all bool) []garbage {
 	}
 	l.garbage = later
 	return due
+}
+
+// deletedLately are the partitions with files that replaying from the checkpoint that is being taken meets before their
+// deletion.
+func (l *Log) deletedLately() (list []garbage) {
+	l.garbageMu.Lock()
+	defer l.garbageMu.Unlock()
+	for _, g := range l.garbage {
+		if len(g.segs) > 0 && g.dir != "" {
+			list = append(list, g)
+		}
+	}
+	return list
 }
 
 func (l *Log) keepGarbage(g []garbage) {

@@ -10,7 +10,8 @@ import (
 // gather collects what is written to a file behind each other. What is small is put together, a large batch is written
 // from where it lies.
 type gather struct {
-	min   int // what a large batch has at least
+	min   int  // what a large batch has at least
+	eager bool // a sync follows: the disk begins with what is written while the rest of it is
 	buf   []byte
 	large []largeBatch
 	extra int64 // bytes of large
@@ -27,6 +28,9 @@ const largeSize = 32 << 10
 
 // maxReserve bounds the space set aside for a file ahead of what it has.
 const maxReserve = 16 << 20
+
+// eagerBytes is what a disk is given to begin with.
+const eagerBytes = 256 << 10
 
 // place is where something begins in what was gathered.
 type place struct {
@@ -58,7 +62,7 @@ func (g *gather) write(f vfs.File, off int64, reserved *int64, limit int64) erro
 		*reserved = max(end, min(end+min(end, maxReserve), limit))
 		_ = f.Preallocate(off, *reserved-off) // without it writing costs more, or says that the disk is full
 	}
-	from := 0
+	from, begun := 0, off
 	piece := func(b []byte) error {
 		if len(b) == 0 {
 			return nil
@@ -75,6 +79,10 @@ func (g *gather) write(f vfs.File, off int64, reserved *int64, limit int64) erro
 			return err
 		}
 		from = x.at
+		if g.eager && off-begun >= eagerBytes {
+			startSync(f, begun, off-begun)
+			begun = off
+		}
 	}
 	return piece(g.buf[from:])
 }

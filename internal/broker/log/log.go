@@ -41,6 +41,9 @@ type Log struct {
 
 	committed bool // the committer is gone
 
+	// growing guards the segments that grow, and flushing: the flusher writes to them, and under Durability OS the committer.
+	growing sync.Mutex
+
 	// Of the committer.
 	queued     chan struct{}
 	stopCommit chan struct{}
@@ -52,10 +55,11 @@ type Log struct {
 	flushNow, flushSoon chan struct{}
 	flushed             chan flushReport
 	flushes             atomic.Uint64
+	referred            atomic.Int64 // bytes the write-ahead log refers to since the last checkpoint
 	checkpointNow       chan chan error
 	stopFlush           chan struct{}
 	flushing            gather
-	newDirs             bool        // a partition got its directory since the last checkpoint
+	newDirs             atomic.Bool // a partition got its directory since the last checkpoint
 	idle                atomic.Bool // nothing was written since the last checkpoint
 	clean               bool        // the checkpoint on disk says that nothing follows
 	marked              bool        // markName is there; of the flusher
@@ -118,7 +122,7 @@ func Open(o Options) (*Log, error) {
 	l.budget.max = o.CacheBytes
 	l.files.init(o.FS, o.openSegments)
 	l.checkpointEvery.Store(checkpointFiles * o.WALBytes)
-	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS, out: gather{min: o.largeBatch}}
+	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS, out: gather{min: o.largeBatch, eager: o.Durability == Sync}}
 	l.flushing.min = o.largeBatch
 	if err := l.open(); err != nil {
 		l.files.close()

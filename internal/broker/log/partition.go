@@ -42,6 +42,9 @@ type Partition struct {
 	watches   []watch
 	cleaned   int64 // compaction has seen every offset below
 	compacted int64 // when it last ran, wall clock in ms
+
+	// What is written to the last segment behind what counts, and where it ends. Guarded by log.growing.
+	ahead, aheadNext int64
 }
 
 // epochStart says that batches from offset start on carry epoch, up to the next entry.

@@ -67,7 +67,7 @@ func (l *Log) open() error {
 			return err
 		}
 	}
-	end, err := l.replay(chain, s.from)
+	end, refers, err := l.replay(chain, s.from)
 	if err != nil {
 		return err
 	}
@@ -87,16 +87,23 @@ func (l *Log) open() error {
 	l.checkpointed.Store(uint64(s.from))
 	l.published.Store(uint64(end))
 	l.changed.Store(!l.clean)
-	l.wal.synced, l.wal.end = end, end
+	l.wal.synced, l.wal.vouched, l.wal.end = end, end, end
 	l.wal.header = walHeader{prevEnd: end, epoch: l.epoch, bootID: l.o.BootID}
 	l.wal.nextNum = s.from.file() + 1
 	for _, n := range nums {
 		l.wal.nextNum = max(l.wal.nextNum, n+1)
 	}
+	if refers {
+		// Segments may be laid out anew from here on, and what the log refers to must stay for as long as it does.
+		if err := l.takeCheckpoint(end, true); err != nil {
+			return err
+		}
+		chain = nil
+	}
 	if err := l.tidyWAL(nums, chain, s.from); err != nil {
 		return err
 	}
-	if !l.clean {
+	if !l.recovered.Clean {
 		if err := l.tidyPartitions(s); err != nil {
 			return err
 		}

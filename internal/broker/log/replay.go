@@ -1,7 +1,9 @@
 package log
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -25,7 +27,7 @@ func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
 			continue // a remainder of a loss that was accepted since
 		}
 		if len(chain) > 0 && num < next.file() {
-			if err := l.acceptGap(next.file(), chain); err != nil {
+			if err := l.acceptGap(from, next.file(), chain); err != nil {
 				return nil, err
 			}
 			chain = nil
@@ -35,7 +37,7 @@ func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
 			return nil, err
 		}
 		if !ok {
-			if err := l.acceptGap(num, append([]walFile{{num: num}}, chain...)); err != nil {
+			if err := l.acceptGap(from, num, append([]walFile{{num: num}}, chain...)); err != nil {
 				return nil, err
 			}
 			chain = nil
@@ -52,7 +54,7 @@ func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
 		}
 	}
 	if len(chain) > 0 && next != from {
-		if err := l.acceptGap(next.file(), chain); err != nil {
+		if err := l.acceptGap(from, next.file(), chain); err != nil {
 			return nil, err
 		}
 		chain = nil
@@ -62,9 +64,9 @@ func (l *Log) walChain(nums []uint32, from lsn) ([]walFile, error) {
 }
 
 // acceptGap decides whether a file without header, or none at all, can be what a power loss left: frames in files must
-// not say that it was synced.
-func (l *Log) acceptGap(num uint32, files []walFile) error {
-	start := makeLSN(num, 0)
+// not say that it was synced, but for what the checkpoint taken at from shows.
+func (l *Log) acceptGap(from lsn, num uint32, files []walFile) error {
+	start := max(makeLSN(num, 0), from)
 	synced, err := l.lastSynced(nil, start, files)
 	if err != nil {
 		return err
@@ -101,15 +103,14 @@ func (l *Log) walCorrupt(at lsn, what string) error {
 }
 
 // replay applies the frames from on, and returns where the log ends: at the first bad frame, if nothing behind it
-// was synced.
-func (l *Log) replay(chain []walFile, from lsn) (lsn, error) {
+// was synced. refers says whether it referred to batches in segments.
+func (l *Log) replay(chain []walFile, from lsn) (end lsn, refers bool, err error) {
 	r := replayer{l: l, missing: map[PartitionID]int64{}}
-	end := from
+	end = from
 	var buf []byte
 	for i, c := range chain {
-		var err error
 		if buf, err = l.readWAL(c.num, buf); err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		at := makeLSN(c.num, 0)
 		if c.num == from.file() {
@@ -127,8 +128,16 @@ func (l *Log) replay(chain []walFile, from lsn) (lsn, error) {
 			if !ok {
 				break
 			}
-			if err := r.frame(&fr, at); err != nil {
-				return 0, err
+			err := r.frame(&fr, at)
+			if errors.Is(err, errNotThere) {
+				if !l.recovered.MayHaveLost && !l.o.AllowTruncate {
+					return 0, false, l.walCorrupt(at, err.Error())
+				}
+				l.logger.Warn("broker log: the log ends before a batch that is lost", "frame", l.wal.path(at.String()), "error", err)
+				break
+			}
+			if err != nil {
+				return 0, false, err
 			}
 			at += lsn(fr.size)
 		}
@@ -138,17 +147,17 @@ func (l *Log) replay(chain []walFile, from lsn) (lsn, error) {
 		}
 		synced, err := l.lastSynced(buf, at, chain[i:])
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		if synced > at {
 			if !l.o.AllowTruncate {
-				return 0, l.walCorrupt(at, fmt.Sprintf("no frame, but later frames say that everything below %s was synced", synced))
+				return 0, false, l.walCorrupt(at, fmt.Sprintf("no frame, but later frames say that everything below %s was synced", synced))
 			}
 			l.logger.Error("broker log: everything behind a corrupt frame is given up, as AllowTruncate says", "file", l.wal.path(walName(at.file())), "offset", at.off())
 		}
 		break
 	}
-	return end, r.finish()
+	return end, r.refers, r.finish()
 }
 
 func (l *Log) readWAL(num uint32, buf []byte) ([]byte, error) {
@@ -209,10 +218,15 @@ type replayer struct {
 	l *Log
 	// missing are partitions that began in the middle: they were deleted, as a later frame must say.
 	missing map[PartitionID]int64
+	// refers says that there were references: what is replayed is in segments only, in part.
+	refers bool
 }
 
 func (r *replayer) frame(fr *frame, at lsn) error {
 	d := decoder{b: fr.body}
+	if err := r.references(&d, fr.now); err != nil {
+		return fmt.Errorf("%s: %w", r.l.wal.path(at.String()), err)
+	}
 	for len(d.b) > 0 && !d.bad {
 		switch kind := item(d.u8()); kind {
 		case itemHeader:
@@ -253,12 +267,55 @@ func (r *replayer) frame(fr *frame, at lsn) error {
 	return nil
 }
 
-// batch applies one batch, as far as the checkpoint does not already show it.
+// references applies the batches that a frame refers to: all or, if one is not there, none.
+func (r *replayer) references(d *decoder, now int64) error {
+	type found struct {
+		id PartitionID
+		h  header
+		b  []byte
+	}
+	var all []found
+	for len(d.b) > 0 && item(d.b[0]) == itemReference {
+		d.u8()
+		x := d.reference()
+		if d.bad {
+			return nil // who goes on says so
+		}
+		h, ok := parseHead(x.head)
+		if !ok || h.base < 0 || h.lastDelta < 0 || h.control() {
+			return fmt.Errorf("%w: a frame refers to no batch where it says so", ErrCorrupt)
+		}
+		r.refers = true
+		f := found{id: x.id, h: h}
+		p := r.l.parts[x.id]
+		if p == nil && (h.base == 0 || slices.ContainsFunc(all, func(f found) bool { return f.id == x.id })) || p != nil && h.base >= max(p.end, p.flushed) {
+			var err error
+			if f.b, err = r.l.resolve(&x, &h); err != nil {
+				return err
+			}
+		}
+		all = append(all, f)
+	}
+	for i := range all {
+		if err := r.apply(all[i].id, &all[i].h, all[i].b, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batch applies one batch that the log holds.
 func (r *replayer) batch(id PartitionID, b []byte, now int64) error {
 	h, ok := parseHeader(b)
 	if !ok || h.size != len(b) || h.base < 0 || h.lastDelta < 0 {
 		return fmt.Errorf("%w: a frame holds no batch where it says so", ErrCorrupt)
 	}
+	return r.apply(id, &h, b, now)
+}
+
+// apply applies one batch, as far as the checkpoint does not already show it. It needs no bytes of what was in a segment by
+// then.
+func (r *replayer) apply(id PartitionID, h *header, b []byte, now int64) error {
 	if r.l.parts[id] == nil && h.base > 0 {
 		if _, ok := r.missing[id]; !ok {
 			r.missing[id] = h.base
@@ -272,8 +329,9 @@ func (r *replayer) batch(id PartitionID, b []byte, now int64) error {
 	if h.base > p.end {
 		return fmt.Errorf("%w: %s goes on at offset %d, expected was %d", ErrCorrupt, p, h.base, p.end)
 	}
-	o := ordered{p: p, h: h}
+	o := ordered{p: p, h: *h}
 	if h.control() {
+		ok := false
 		o.end.is = true
 		if o.end.commit, o.end.coordinatorEpoch, ok = parseMarker(b); !ok {
 			return fmt.Errorf("%w: %s has an unknown control batch at offset %d", ErrCorrupt, p, h.base)
@@ -289,7 +347,7 @@ func (r *replayer) batch(id PartitionID, b []byte, now int64) error {
 		if h.control() {
 			s.end(h.pepoch, o.end.coordinatorEpoch, h.maxTS, now)
 		} else {
-			s.append(&h, now)
+			s.append(h, now)
 		}
 	}
 	p.beginEpoch(h.epoch, h.base)
@@ -298,7 +356,7 @@ func (r *replayer) batch(id PartitionID, b []byte, now int64) error {
 		p.see(&o)
 		return nil
 	}
-	o.data = append([]byte(nil), b...)
+	o.data = bytes.Clone(b)
 	p.publish(&o)
 	r.l.budget.add([]cachedAt{{p, int64(len(b)) + overhead}})
 	if r.l.budget.unflushed.Load() >= r.l.o.CacheBytes/2 {

@@ -25,6 +25,7 @@ type ordered struct {
 	mem  Memory // of data
 	h    header
 	end  markerOf
+	at   placed
 
 	// What to put back if the frame cannot be written.
 	known  bool // the partition knew the producer

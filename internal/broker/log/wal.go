@@ -18,7 +18,7 @@ type wal struct {
 	fs       vfs.FS
 	dir      string
 	fileSize int64
-	lazy     bool // syncs are rare: how long one takes does not matter
+	lazy     bool // syncs are rare: how long one takes does not matter, and what frames refer to is synced with checkpoints
 
 	// Of the goroutine that writes.
 	f        vfs.File
@@ -40,6 +40,7 @@ type wal struct {
 	live    []uint32   // numbers of files with frames, ascending
 	spares  []string   // names of files of the usual size, for use again
 	synced  lsn        // everything below is durable
+	vouched lsn        // and what it refers to
 }
 
 const (
@@ -164,10 +165,21 @@ func (w *wal) rotate(now int64) error {
 	return nil
 }
 
+// syncedTo is what frames say was synced: should a power loss take what lies behind it, then nothing is wrong.
 func (w *wal) syncedTo() lsn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.lazy {
+		return w.vouched
+	}
 	return w.synced
+}
+
+// vouch notes that a checkpoint was taken.
+func (w *wal) vouch(from lsn) {
+	w.mu.Lock()
+	w.vouched = max(w.vouched, from)
+	w.mu.Unlock()
 }
 
 // takeSpare gives a spare file, if there is one, a name in the log, and returns its size.
