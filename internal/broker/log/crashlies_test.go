@@ -12,7 +12,7 @@ func TestCrashTestNotices(t *testing.T) {
 	for _, lie := range []string{".wal", ".log", "checkpoint.tmp", "broker/wal", "broker/partitions", "-0", "broker"} {
 		err := error(nil)
 		seed := uint64(1)
-		for ; err == nil && seed < 300; seed++ {
+		for ; err == nil && seed < 2000; seed++ {
 			err = crashes(t, seed, 5, lie, nil)
 		}
 		if err == nil {
