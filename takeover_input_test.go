@@ -9,7 +9,8 @@ import (
 
 // feed writes a third of the input: first a record for each key in the order of time, so that everybody knows what time it is however
 // freshly started, then others, with late ones and with some that are too late. Where somebody is killed, at any record, none are late: what
-// time it is he has not handed on.
+// time it is he has not handed on. All of it is there at once, in one transaction: those that run already would else go on
+// with one topic while the other is still being written, once they have waited for MaxTaskIdle.
 func (h *handover) feed(late bool) {
 	var records []*kgo.Record
 	add := func(topic, key, value string, null bool, at time.Time) {
@@ -56,7 +57,13 @@ func (h *handover) feed(late bool) {
 			one(string("ab"[h.random.IntN(2)]), fmt.Sprint("k", h.random.IntN(8)), false)
 		}
 	}
-	if err := h.cl.ProduceSync(h.context(), records...).FirstErr(); err != nil {
+	if err := h.input.BeginTransaction(); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.input.ProduceSync(h.context(), records...).FirstErr(); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.input.EndTransaction(h.context(), kgo.TryCommit); err != nil {
 		h.t.Fatal(err)
 	}
 }

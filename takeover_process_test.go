@@ -25,7 +25,7 @@ func (t takeover) open(brokers, app, dir string, slow time.Duration, logger *slo
 		return nil, err
 	}
 	return moldau.New(app, topology, moldau.Config{Brokers: []string{brokers}, StateDir: filepath.Join(dir, app), ReplicationFactor: 1, Workers: 1,
-		MaxTaskIdle: time.Second, SessionTimeout: 6 * time.Second, Logger: logger})
+		MaxTaskIdle: 3 * time.Second, SessionTimeout: 6 * time.Second, Logger: logger})
 }
 
 // startChild runs applications of ours in a process of their own, each record slowly.

@@ -36,7 +36,7 @@ func TestTakeover(t *testing.T) {
 		t.Skip("make takeover runs this beside Apache Kafka and Kafka Streams")
 	}
 	h := &handover{t: t, brokers: brokers, dir: t.TempDir(), random: rand.New(rand.NewPCG(7, 7)), now: time.Now().Add(-time.Hour).Truncate(time.Minute)}
-	h.cl = h.client(kgo.ProducerBatchMaxBytes(10 << 20))
+	h.cl, h.input = h.client(), h.client(kgo.ProducerBatchMaxBytes(10<<20), kgo.TransactionalID("takeover"))
 	h.admin = kadm.NewClient(h.cl)
 	h.java, h.doomed = runJava(t, brokers, classes), runJava(t, brokers, classes)
 	t.Cleanup(func() {
@@ -44,25 +44,26 @@ func TestTakeover(t *testing.T) {
 			t.Logf("ours says:\n%s", h.log.String())
 		}
 	})
+	var topics, compacted []string
 	for _, topology := range takeovers {
 		if only := os.Getenv(takeoverTopologies); only != "" && !slices.Contains(strings.Split(only, ","), topology.name) {
 			continue
 		}
-		for _, topic := range []string{topology.name + "-a", topology.name + "-b"} {
-			createTopic(t, h.cl, topic, takeoverPartitions)
-		}
+		topics = append(topics, topology.name+"-a", topology.name+"-b")
 		if topology.compacted {
-			if _, err := h.admin.AlterTopicConfigs(h.context(), []kadm.AlterConfig{{Name: "cleanup.policy", Value: new("compact")}}, topology.name+"-b"); err != nil {
-				t.Fatal(err)
-			}
+			compacted = append(compacted, topology.name+"-b")
 		}
 		for _, way := range ways {
 			a := &handed{takeover: topology, way: way, app: "takeover-" + topology.name + "-" + way}
 			for _, out := range slices.Concat(topology.ordered, topology.final) {
-				createTopic(t, h.cl, a.app+"-"+out, takeoverPartitions)
+				topics = append(topics, a.app+"-"+out)
 			}
 			h.apps = append(h.apps, a)
 		}
+	}
+	h.create(topics)
+	if _, err := h.admin.AlterTopicConfigs(h.context(), []kadm.AlterConfig{{Name: "cleanup.policy", Value: new("compact")}}, compacted...); err != nil {
+		t.Fatal(err)
 	}
 	for third := range len(ways[0]) {
 		h.change(third)
@@ -93,6 +94,7 @@ type handover struct {
 	random  *rand.Rand
 	now     time.Time // of the input
 	cl      *kgo.Client
+	input   *kgo.Client // transactional
 	admin   *kadm.Client
 	java    *javaStreams
 	doomed  *javaStreams // it is killed
@@ -118,9 +120,27 @@ func (h *handover) client(opts ...kgo.Opt) *kgo.Client {
 }
 
 func (h *handover) context() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), takeoverPatience)
 	h.t.Cleanup(cancel)
 	return ctx
+}
+
+// create makes topics, and waits until the broker knows them.
+func (h *handover) create(topics []string) {
+	h.t.Helper()
+	ctx := h.context()
+	made, err := h.admin.CreateTopics(ctx, takeoverPartitions, -1, nil, topics...)
+	if err == nil {
+		err = made.Error()
+	}
+	for err == nil {
+		var known kadm.TopicDetails
+		if known, err = h.admin.ListTopics(ctx, topics...); err == nil && known.Error() == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	h.t.Fatal(err)
 }
 
 // holder is who has the application at the end of a third.
