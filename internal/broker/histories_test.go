@@ -94,7 +94,12 @@ func (r *round) run(t *testing.T) {
 	w := &workload{recorder: &recorder{start: time.Now()}, line: l, next: r.next, ids: map[string][16]byte{}}
 	var giveUp context.CancelFunc
 	w.broken, giveUp = context.WithCancel(context.Background())
-	defer giveUp()
+	defer func() {
+		giveUp()
+		if !t.Failed() { // else they may hang, and nobody looks for goroutines that are left
+			w.closing.Wait()
+		}
+	}()
 	w.h.PowerLoss = r.powerLoss
 	r.w = w
 	cl := w.client()

@@ -112,8 +112,10 @@ type workload struct {
 	line *line
 	next bool                // groups use the protocol of KIP-848
 	ids  map[string][16]byte // of topics
-	// broken ends when the broker is gone for good, and all clients with it: they would wait for ever.
-	broken context.Context
+	// broken ends when the broker is gone for good, and all clients with it: they would wait for ever. It ends with the round at
+	// the latest, which then waits for closing.
+	broken  context.Context
+	closing sync.WaitGroup
 	// atEnd is what is left to do when everybody has stopped.
 	atEnd []func()
 }
@@ -123,8 +125,16 @@ func (w *workload) client(opts ...kgo.Opt) *kgo.Client {
 	if err != nil {
 		panic(err)
 	}
-	context.AfterFunc(w.broken, cl.Close)
+	w.whenBroken(cl.Close)
 	return cl
+}
+
+func (w *workload) whenBroken(closeClient func()) {
+	w.closing.Add(1)
+	context.AfterFunc(w.broken, func() {
+		defer w.closing.Done()
+		closeClient()
+	})
 }
 
 func (w *workload) options(opts ...kgo.Opt) []kgo.Opt {
@@ -414,7 +424,7 @@ func (w *workload) copying(id string) func(context.Context, *person) {
 		if err != nil {
 			panic(err)
 		}
-		context.AfterFunc(w.broken, s.Close)
+		w.whenBroken(s.Close)
 		defer s.Close()
 		for ctx.Err() == nil {
 			n := as.n.Load()
