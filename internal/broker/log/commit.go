@@ -66,6 +66,12 @@ func (l *Log) writeGroup(q []*entry, refer bool) (n int, fatal bool, err error) 
 		return 0, true, err
 	}
 	w := &l.wal
+	if refer {
+		// After a failed write a file may refer to a place that is used again: that it ends before must be written first.
+		if err := w.begin(q[0].now); err != nil {
+			return 0, false, err
+		}
+	}
 	// The first group after a start is synced always: it shows the next start that this one wrote.
 	sync := !l.begun
 	for n == 0 {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -80,4 +81,72 @@ func TestReferences(t *testing.T) {
 		t.Fatal("truncated", got)
 	}
 	closeLog(t, l)
+}
+
+// A reference that could not be acknowledged, since the write of the log failed behind it, does not stop the next start: its
+// place in the segment is used again only once the log says that it does not count.
+func TestReferenceOfAFailedWrite(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	disk := &failingDisk{FS: fs}
+	set := func(o *Options) { o.Durability, o.largeBatch, o.BootID = OS, 500, "one" }
+	l := open(t, disk, set)
+	p := create(t, l, 0, Config{})
+	large := func(x string) spec { return spec{records: []rec{kv("k", strings.Repeat(x, 1000))}} }
+	put(t, l, p, large("a"))
+	disk.mu.Lock()
+	disk.fail = true
+	disk.mu.Unlock()
+	if _, err := submit(l, Write{Appends: []Append{{Partition: p, Batch: large("b").build(t)}}}); err == nil {
+		t.Fatal("a failed write is acknowledged")
+	}
+	put(t, l, p, large("c"))
+	closeLog(t, l)
+	if len(disk.images) == 0 {
+		t.Fatal("nothing was written after the failure")
+	}
+	for i, image := range disk.images {
+		l, err := Open(options(image, set))
+		if err != nil {
+			t.Fatalf("after write %d: %v", i, err)
+		}
+		got := values(t, create(t, l, 0, Config{}), false)
+		if len(got) == 0 || len(got) > 2 || got[0][0] != 'a' {
+			t.Errorf("after write %d: %d records", i, len(got))
+		}
+		closeLog(t, l)
+	}
+}
+
+// failingDisk writes to the log once and says that it has not; from then on it keeps what a kill would leave before each write.
+type failingDisk struct {
+	vfs.FS
+	mu           sync.Mutex
+	fail, failed bool
+	images       []*vfs.MemFS
+}
+
+func (d *failingDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := d.FS.OpenReadWrite(name, c, o...)
+	return failingFile{f, d, strings.Contains(name, "/wal/")}, err
+}
+
+type failingFile struct {
+	vfs.File
+	d   *failingDisk
+	wal bool
+}
+
+func (f failingFile) WriteAt(b []byte, off int64) (int, error) {
+	d := f.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed {
+		d.images = append(d.images, d.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}))
+	}
+	n, err := f.File.WriteAt(b, off)
+	if d.fail && f.wal {
+		d.fail, d.failed = false, true
+		return n, errors.New("input/output error")
+	}
+	return n, err
 }

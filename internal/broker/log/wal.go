@@ -165,6 +165,17 @@ func (w *wal) rotate(now int64) error {
 	return nil
 }
 
+// begin writes the header of the next file, unless there is one to go on with.
+func (w *wal) begin(now int64) error {
+	if w.f != nil {
+		return nil
+	}
+	if err := w.rotate(now); err != nil {
+		return err
+	}
+	return w.write()
+}
+
 // syncedTo is what frames say was synced: should a power loss take what lies behind it, then nothing is wrong.
 func (w *wal) syncedTo() lsn {
 	w.mu.Lock()
