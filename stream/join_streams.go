@@ -314,6 +314,8 @@ func (p *streamSide[K, A, B, R]) emit(c *flow.Ctx) {
 	}
 	c.Wrote = true
 	*p.oldest = -1
+	input := c.Input
+	c.Input = 0
 	own, other := p.w, p.w.Reverse()
 	var ownOpen, otherOpen bool
 	err := p.unmatched.Each(func(k K, at int64, left bool, value []byte) bool {
@@ -341,6 +343,7 @@ func (p *streamSide[K, A, B, R]) emit(c *flow.Ctx) {
 		}
 		return c.Err == nil
 	})
+	c.Input = input
 	if err != nil {
 		c.Break(p.node, err)
 	}

@@ -325,14 +325,15 @@ func (p *sessions[K, V, A]) emit(c *flow.Ctx, closed int64) {
 	if closed <= from {
 		return
 	}
-	time := c.Time
+	time, input := c.Time, c.Input
+	c.Input = 0
 	c.Wrote = true
 	err := p.store.Closing(from, closed-1, func(k K, start, end int64, v A, _ int64) bool {
 		c.Time = end
 		p.down(c, sessionKey(k, start, end), change[A]{New: v, Live: true})
 		return c.Err == nil
 	})
-	c.Time = time
+	c.Time, c.Input = time, input
 	if err != nil {
 		c.Break(p.node, err)
 		return

@@ -24,11 +24,12 @@ type writer[K, V any] struct {
 	multi func(k K, v V, n int32) []int32
 	env   flow.Env
 	node  int
+	sink  int16  // the same, for records
 	name  string // of the topic
 }
 
 func (w writer[K, V]) open(env flow.Env, node int) *writer[K, V] {
-	w.env, w.node = env, node
+	w.env, w.node, w.sink = env, node, flow.Small(node)
 	return &w
 }
 
@@ -42,7 +43,7 @@ func (w *writer[K, V]) write(c *flow.Ctx, to *flow.Topic, k K, v V) {
 		return
 	}
 	c.Node = w.node
-	o := flow.Out{Topic: to, Partition: -1, Time: c.Time, Headers: keep(c)}
+	o := flow.Out{Topic: to, Partition: -1, Sink: w.sink, Input: c.Input, InHand: c.InHand, Time: c.Time, Headers: keep(c)}
 	slab := c.Out.Slab()
 	from := len(slab)
 	var err error

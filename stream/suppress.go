@@ -283,9 +283,9 @@ func (p *suppressor[K, V]) release(c *flow.Ctx) {
 	}
 	if ch.Live || p.end == nil {
 		was := *c
-		c.Time, c.Headers, c.Topic, c.Partition, c.Offset = h.Time, h.Headers, h.Topic, h.Partition, h.Offset
+		c.Time, c.Headers, c.Topic, c.Partition, c.Offset, c.Input = h.Time, h.Headers, h.Topic, h.Partition, h.Offset, 0
 		p.down(c, k, ch)
-		c.Time, c.Headers, c.Topic, c.Partition, c.Offset = was.Time, was.Headers, was.Topic, was.Partition, was.Offset
+		c.Time, c.Headers, c.Topic, c.Partition, c.Offset, c.Input = was.Time, was.Headers, was.Topic, was.Partition, was.Offset, was.Input
 	}
 	if err := p.buffer.Remove(c.Time); err != nil {
 		c.Break(p.node, err)

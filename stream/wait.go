@@ -50,13 +50,14 @@ func waiting[K, V any](env flow.Env, node int, s *topology.Store, join fn[K, V])
 		if due < 0 {
 			return
 		}
-		time, headers, topic, partition, offset := c.Time, c.Headers, c.Topic, c.Partition, c.Offset
+		time, headers, topic, partition, offset, input := c.Time, c.Headers, c.Topic, c.Partition, c.Offset, c.Input
+		c.Input = 0
 		err := store.Release(released, due, func(k K, r table.Waiter[V]) bool {
 			c.Time, c.Headers, c.Topic, c.Partition, c.Offset = r.Time, r.Headers, r.Topic, r.Partition, r.Offset
 			join(c, k, r.Value)
 			return c.Err == nil || c.Ask()
 		})
-		c.Time, c.Headers, c.Topic, c.Partition, c.Offset = time, headers, topic, partition, offset
+		c.Time, c.Headers, c.Topic, c.Partition, c.Offset, c.Input = time, headers, topic, partition, offset, input
 		if err != nil {
 			c.Break(node, err)
 		}

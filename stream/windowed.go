@@ -416,14 +416,15 @@ func (p *panes[K, V, A]) key(k K, start int64) window.Key[K] {
 
 // emit gives on the windows that have closed since the last time.
 func (p *panes[K, V, A]) emit(c *flow.Ctx, closed int64) {
-	time := c.Time
+	time, input := c.Time, c.Input
+	c.Input = 0
 	c.Wrote = true
 	err := p.store.Closing(p.since(), closed-p.size, func(k K, start int64, v A, at int64) bool {
 		c.Time = at
 		p.down(c, p.key(k, start), change[A]{New: v, Live: true})
 		return c.Err == nil
 	})
-	c.Time = time
+	c.Time, c.Input = time, input
 	if err != nil {
 		c.Break(p.node, err)
 		return

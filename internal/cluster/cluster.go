@@ -139,7 +139,8 @@ type Event struct {
 type Producer interface {
 	// Produce queues records in order. done is called once per call, after all of them have been acknowledged or any
 	// has failed for good: ends holds, per partition written, the offset after the last record of this call. The slice is not
-	// kept; what its records point to is, until done.
+	// kept; what its records point to is, until done. An error that is a *Refused names the records that the broker does not take;
+	// it has all others of the call, those that it had refused in one batch with them too, and each partition's in order.
 	Produce(records []flow.Out, done func(ends map[TP]int64, err error))
 	// Flush sends what is queued now instead of waiting for batches to fill. It does not wait for the answers.
 	Flush()

@@ -1,6 +1,28 @@
 package cluster
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/moldau/moldau/internal/flow"
+)
+
+// Refused are the records of a call that the broker does not take for what they are: too large, of a time or without a key
+// that the topic does not allow, or against a rule of the cluster's.
+type Refused struct{ Records []flow.Refusal }
+
+func (r *Refused) Error() string {
+	return fmt.Sprintf("the broker refuses %d records, among them: %v", len(r.Records), r.Records[0].Err)
+}
+
+// Unwrap gives the errors of all of them.
+func (r *Refused) Unwrap() []error {
+	errs := make([]error, len(r.Records))
+	for i := range r.Records {
+		errs[i] = r.Records[i].Err
+	}
+	return errs
+}
 
 // What the runtime distinguishes. Implementations wrap them with what and where.
 var (

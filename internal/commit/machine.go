@@ -56,6 +56,9 @@ func (m *Machine) MayStep() bool {
 	return m.phase <= plain && !m.spoilt && !m.stopping && m.now >= m.restTill
 }
 
+// Spoilt reports whether what is open is going to be taken back.
+func (m *Machine) Spoilt() bool { return m.spoilt || m.phase >= aborting }
+
 // Busy reports whether an epoch is being committed or taken back.
 func (m *Machine) Busy() bool { return m.phase != running }
 
@@ -141,10 +144,11 @@ func (m *Machine) Lost(tasks ...Task) {
 	m.advance()
 }
 
-// Retract takes back what is not committed, to begin again: a record is to be left out that has changed state already.
+// Retract takes back what is not committed, to begin again: a record is to be left out, or tried again, that has effects already. why is
+// dealt with, however grave it would be otherwise.
 func (m *Machine) Retract(why error) {
-	m.retracted = true
-	m.spoil(why)
+	m.retracted, m.cause = true, why
+	m.spoil(nil)
 	m.advance()
 }
 

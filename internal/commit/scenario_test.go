@@ -41,7 +41,7 @@ type stage struct {
 //	work TASK TOPIC/P=OFFSET ... [sink]    the task has stepped up to there; sink: with effects to produce
 //	changelog                              sealing leaves records from now on
 //	tick MS | acked EPOCH [ERR] | answer [ERR] | compared [TASK=SEQ[/WRITER]]... [ERR]
-//	hurry | stop | revoke TASK... | lost TASK... | retract WHY | reject WHY | bad-seal
+//	hurry | stop | revoke TASK... | lost TASK... | retract WHY|REFUSAL | reject WHY | bad-seal
 //
 // A command is followed by the actions that it caused and the machine's state.
 func TestScenarios(t *testing.T) {
@@ -139,7 +139,11 @@ func (s *stage) do(t *testing.T, d *datadriven.TestData, f []string) {
 	case "lost":
 		s.m.Lost(args...)
 	case "retract":
-		s.m.Retract(errors.New(strings.Join(args, " ")))
+		why := errors.New(strings.Join(args, " "))
+		if known := refusals[args[0]]; known != nil {
+			why = known
+		}
+		s.m.Retract(why)
 	case "reject":
 		s.m.Reject(errors.New(strings.Join(args, " ")))
 	default:

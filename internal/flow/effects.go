@@ -1,5 +1,7 @@
 package flow
 
+import "math"
+
 // Topic is a topic that a task writes to. One value per process and topic; Partitions is fixed while the task lives.
 type Topic struct {
 	Name       string
@@ -12,10 +14,33 @@ type Topic struct {
 type Out struct {
 	Topic     *Topic
 	Partition int32 // -1: any, the producer chooses (only for a null key)
+	// Where it comes from, for the case that the broker refuses it; small, since there is one for every record.
+	Sink    int16 // the ID of the sink, counted from 1; 0: it is no sink's
+	Input   int16 // see Ctx.Input
+	InHand  int64 // see Ctx.InHand
+	Time    int64 // ms
+	Key     []byte
+	Value   []byte
+	Headers []Header
+}
+
+// Refusal is a record that the broker does not take, with whatever it is sent. Sink, Input and InHand are those of its Out.
+type Refusal struct {
+	Topic     string
+	Partition int32
+	Sink      int16
+	Input     int16
+	InHand    int64
 	Time      int64 // ms
-	Key       []byte
-	Value     []byte
-	Headers   []Header
+	Err       error
+}
+
+// Small is a number that counts from 1 in 16 bits; 0: it is too large for that.
+func Small(index int) int16 {
+	if index >= math.MaxInt16 {
+		return 0
+	}
+	return int16(index + 1)
 }
 
 // Effects collects what steps want done, in order. The edge takes Records away and produces them; the slab is recycled

@@ -38,6 +38,12 @@ type Ctx struct {
 	Partition int32
 	Offset    int64 // -1 in a punctuator
 
+	// Input and InHand are the record whose results these are, for the case that the broker refuses one: the task's input, counted
+	// from 1, and the offset of what the task has in hand. Input is 0 for what is no record's alone, such as what an operator gives on that
+	// it held back.
+	Input  int16
+	InHand int64
+
 	StreamTime int64 // of the task: the greatest time it has taken up, ms; -1 before the first record
 	Now        int64 // wall clock of this step, ms; taken once a step
 

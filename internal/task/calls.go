@@ -290,6 +290,10 @@ func (t *Task) resume(k *called, doing string) {
 	c := &t.ctx
 	c.Time, c.Headers, c.KeyNull, c.Null = k.time, k.headers, k.keyNull, k.null
 	c.Topic, c.Partition, c.Offset = k.topic, t.config.Partition, k.offset
+	c.Input, c.InHand = 0, -1
+	if k.queue != nil {
+		c.Input, c.InHand = k.queue.input, k.record.Offset
+	}
 	c.StreamTime = k.streamTime
 	c.Err, c.Fatal, c.Wrote = nil, false, false
 	c.Node, t.hand, t.record, t.doing = k.op.node, k.queue, &k.record, doing

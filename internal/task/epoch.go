@@ -94,7 +94,7 @@ func (t *Task) flush(now int64) error {
 	for ; t.flushed < len(t.flushers) && t.calls.open == 0; t.flushed++ {
 		f := t.flushers[t.flushed]
 		c.Now, c.Time, c.Headers, c.KeyNull, c.Null = now, t.streamTime, nil, false, false
-		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
+		c.Topic, c.Partition, c.Offset, c.Input, c.InHand = "", t.config.Partition, -1, 0, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
 		c.Node, t.hand, t.doing = f.node, nil, "flushing"
 		t.guard(f)
@@ -210,6 +210,9 @@ func (t *Task) Undo(epoch uint32) (map[string]int64, error) {
 	positions := map[string]int64{}
 	for i, q := range t.queues {
 		q.clear()
+		for _, tr := range q.troubles { //lint:ordered it resets each
+			tr.posted = false
+		}
 		q.next, q.committed, q.partitionTime = s.queues[i].next, s.queues[i].committed, s.queues[i].partitionTime
 		q.added, q.end, q.deadline = q.next, -1, 0
 		if q.next >= 0 {

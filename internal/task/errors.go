@@ -135,10 +135,29 @@ func (t *Task) ask() bool {
 
 // trouble is a record that failed and comes again.
 type trouble struct {
-	tries  int
-	at     int64 // not before, wall clock, ms
-	skip   bool
-	letter *flow.Out
+	tries   int
+	at      int64 // not before, wall clock, ms
+	skip    bool
+	letter  *flow.Out
+	letters []late
+	posted  bool // the letters, in this run of the record
+}
+
+// late is a dead letter that is written when its record has come again.
+type late struct {
+	topic *flow.Topic
+	err   *Error
+}
+
+// postLate writes what dead letters there are for the record in hand.
+func (t *Task) postLate(tr *trouble) {
+	if tr.posted {
+		return
+	}
+	tr.posted = true
+	for _, l := range tr.letters {
+		t.post(t.letter(l.topic, l.err))
+	}
 }
 
 // tries is how often what has failed was tried again; false: it cannot be.

@@ -125,7 +125,7 @@ func (t *Task) move(to int64) error {
 	t.age()
 	for _, i := range t.idlers {
 		c.Time, c.Headers, c.KeyNull, c.Null = to, nil, false, false
-		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
+		c.Topic, c.Partition, c.Offset, c.Input, c.InHand = "", t.config.Partition, -1, 0, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = to, nil, false, false
 		c.Node, t.hand, t.doing = i.node.ID, nil, "punctuating"
 		i.call(c)

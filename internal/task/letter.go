@@ -23,7 +23,7 @@ const (
 func (t *Task) letter(topic *flow.Topic, e *Error) *flow.Out {
 	c := &t.ctx
 	o := &flow.Out{Topic: topic, Partition: -1, Time: max(c.Time, 0)}
-	if t.hand != nil {
+	if t.hand != nil && t.record != nil {
 		rec := t.record
 		o.Key, o.Value = clone(rec.Key), clone(rec.Value)
 		if rec.Key != nil {

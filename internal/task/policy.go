@@ -16,8 +16,11 @@ type Errors struct {
 	Decoding ErrorPolicy
 	// Processing is for records on which a function fails or panics, and for timers (processing.exception.handler).
 	Processing ErrorPolicy
-	// Production is for records that a sink cannot write: they cannot be encoded, are too large, or have no topic
-	// (production.exception.handler).
+	// Production is for records that cannot be written to a topic of a sink or to a repartition topic (production.exception.handler):
+	// they cannot be encoded, are too large, have no topic; or the broker refuses them, for their size, their time, a missing key, or a rule
+	// of the cluster's (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, INVALID_RECORD, POLICY_VIOLATION). Of a batch that is
+	// refused the records at fault are found, and the others written. A changelog or dead-letter topic that refuses a record, a topic that
+	// is deleted, and one that may not be written stop the application.
 	Production ErrorPolicy
 	// Except, if not nil, may choose another policy for one error, by its source topic, operator, sink or cause; p is the one
 	// of its kind. It is called on the task's goroutine and must not block.
@@ -33,9 +36,10 @@ type Action int
 const (
 	// Fail stops the application. What came before the record's epoch is committed, the rest is done again by the next run.
 	Fail Action = iota
-	// Skip leaves the record out: nothing that it did remains. If it has written to a store, its epoch is undone and
-	// computed again without it. Of a timer or of results emitted at the commit, which are no record's alone, what was done before
-	// the failure remains.
+	// Skip leaves the record out: nothing that it did remains. If it has written to a store, or the broker has refused a result of it,
+	// its epoch is undone and computed again without it; without transactions, what it had written to topics stays. Of a timer or
+	// of results emitted at the commit, which are no record's alone, what was done before the failure remains; so it does where the broker
+	// refuses what a window, a join or a suppression had held back.
 	Skip
 	// Continue leaves out what the operator that failed would have given on, or, of a sink, the one record that cannot be
 	// written. What the record did elsewhere stands: results of other branches, and writes to stores. It is what Kafka Streams'
@@ -60,7 +64,8 @@ type ErrorPolicy struct {
 	Action Action
 	// DeadLetter is a topic to which the record is written as it was read, key, value and headers, and with further headers
 	// __streams.errors.exception, .message, .stacktrace, .topic, .partition and .offset (errors.dead.letter.queue.topic.name,
-	// KIP-1034); in the transaction that leaves it out. The topic must exist on a cluster. Not with Fail.
+	// KIP-1034); in the transaction that leaves it out. For what is no record's alone key and value are null. The topic must exist on a
+	// cluster. Not with Fail.
 	DeadLetter string
 	// Retries is how often a record is tried again before Action; its task waits with it. Timers and results emitted at the
 	// commit are not. A call of MapAsync is made again alone, whatever it comes from, and its task goes on meanwhile.

@@ -81,7 +81,7 @@ func (t *Task) punctuate(stream bool, now int64) error {
 		t.dirty = true
 		t.stats.Punctuations++
 		c.Time, c.Headers, c.KeyNull, c.Null = now, nil, false, false
-		c.Topic, c.Partition, c.Offset = "", t.config.Partition, -1
+		c.Topic, c.Partition, c.Offset, c.Input, c.InHand = "", t.config.Partition, -1, 0, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
 		c.Node, t.hand, t.doing = due.node.ID, nil, "punctuating"
 		due.call(c, now)

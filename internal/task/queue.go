@@ -13,6 +13,7 @@ type queue struct {
 	source  *topology.Topic
 	node    *topology.Node
 	index   int
+	input   int16 // the same, for records
 	feed    flow.Source
 	extract func(c *flow.Ctx, key, value []byte, last int64) (int64, error)
 	stores  []flow.Prefetcher // in which keys of the topic are looked up

@@ -59,13 +59,11 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 		for n < most && !t.asked && !t.calls.full {
 			q.prefetch()
 			rec := q.head()
-			left := false
+			var tr *trouble
 			if q.troubles != nil {
-				tr := q.troubles[rec.Offset]
-				if tr != nil && now < tr.at {
+				if tr = q.troubles[rec.Offset]; tr != nil && now < tr.at {
 					return n, nil // it is waited for
 				}
-				left = tr != nil && tr.skip
 			}
 			if t.streamTime < q.headTime {
 				t.streamTime = q.headTime
@@ -73,8 +71,11 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 			}
 			q.partitionTime = max(q.partitionTime, q.headTime)
 			t.begin(q, rec, q.headTime)
-			if left {
-				t.post(q.troubles[rec.Offset].letter)
+			if tr != nil {
+				t.postLate(tr)
+			}
+			if tr != nil && tr.skip {
+				t.post(tr.letter)
 				t.stats.Skipped++
 			} else if again, err := t.run(q, rec); again || err != nil {
 				return n, err
@@ -107,6 +108,7 @@ func (t *Task) begin(q *queue, rec *flow.In, time int64) {
 	c.Time, c.Headers = time, rec.Headers
 	c.KeyNull, c.Null = false, false
 	c.Topic, c.Partition, c.Offset = q.topic, t.config.Partition, rec.Offset
+	c.Input, c.InHand = q.input, rec.Offset
 	c.StreamTime = t.streamTime
 	c.Err, c.Fatal, c.Wrote = nil, false, false
 	c.Node, t.hand, t.record, t.doing = q.node.ID, q, rec, "processing"

@@ -211,7 +211,7 @@ func (t *Task) addQueues() error {
 		if err != nil {
 			return err
 		}
-		q := &queue{topic: name, source: s, index: len(t.queues), next: -1, added: -1, end: -1, partitionTime: m.PartitionTime}
+		q := &queue{topic: name, source: s, index: len(t.queues), input: flow.Small(len(t.queues)), next: -1, added: -1, end: -1, partitionTime: m.PartitionTime}
 		if at, ok := t.config.Start[name]; ok {
 			q.next, q.added = at, at
 		}

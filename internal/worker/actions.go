@@ -11,6 +11,7 @@ import (
 
 	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/commit"
+	"github.com/moldau/moldau/internal/flow"
 )
 
 // play carries out what the commit machine asks for.
@@ -33,7 +34,7 @@ func (w *worker) act(a commit.Action) {
 	case commit.Begin:
 		if err := w.producer.Begin(); err != nil {
 			// The transaction cannot be opened: the same as if its first record had failed.
-			w.m.Retract(err)
+			w.m.Again(err)
 		}
 	case commit.Produce:
 		w.produce(a.Epoch)
@@ -90,22 +91,26 @@ func (w *worker) seal() {
 
 func (w *worker) produce(epoch uint32) {
 	var bytes int64
-	c := &call{left: len(w.held)}
 	for _, t := range w.held {
 		bytes += t.bytes
 	}
-	c.done = func(ends map[cluster.TP]int64, err error) {
-		w.box.put(func() { w.acked(epoch, bytes, ends, err) })
-	}
-	for i, t := range w.held {
+	w.send(epoch, w.held, bytes)
+	w.held = w.held[:0]
+}
+
+// send hands records to the producer; bytes is what they are counted as until they have been acknowledged.
+func (w *worker) send(epoch uint32, records []taken, bytes int64) {
+	c := &call{left: len(records), parts: make([]part, len(records))}
+	c.done = func() { w.box.put(func() { w.acked(epoch, bytes, c) }) }
+	for i, t := range records {
 		w.n.metrics.produced(len(t.records))
-		w.producer.Produce(t.records, c.one)
+		c.parts[i] = part{call: c, from: t.from}
+		w.producer.Produce(t.records, c.parts[i].done)
 		if clear(t.records); len(w.spare) < spares {
 			w.spare = append(w.spare, t.records[:0])
 		}
-		w.held[i] = taken{}
+		records[i] = taken{}
 	}
-	w.held = w.held[:0]
 	if epoch != w.m.Epoch() { // sealed: nothing comes any more to fill batches with
 		w.producer.Flush()
 	}
@@ -113,14 +118,23 @@ func (w *worker) produce(epoch uint32) {
 
 // call gathers the acknowledgements of several produce calls into one.
 type call struct {
-	mu   sync.Mutex
-	left int
-	ends map[cluster.TP]int64
-	err  error
-	done func(map[cluster.TP]int64, error)
+	parts []part
+	mu    sync.Mutex
+	left  int
+	ends  map[cluster.TP]int64
+	err   error
+	done  func()
 }
 
-func (c *call) one(ends map[cluster.TP]int64, err error) {
+// part is what one task has in a call.
+type part struct {
+	*call
+	from    *hosted
+	refused []flow.Refusal
+}
+
+func (p *part) done(ends map[cluster.TP]int64, err error) {
+	c := p.call
 	c.mu.Lock()
 	if c.ends == nil {
 		c.ends = ends
@@ -129,31 +143,62 @@ func (c *call) one(ends map[cluster.TP]int64, err error) {
 			c.ends[tp] = max(c.ends[tp], at)
 		}
 	}
-	if c.err == nil {
+	if r, ok := errors.AsType[*cluster.Refused](err); ok {
+		p.refused = r.Records
+	} else if c.err == nil {
 		c.err = err
 	}
 	c.left--
 	last := c.left == 0
 	c.mu.Unlock()
 	if last {
-		c.done(c.ends, c.err)
+		c.done()
 	}
 }
 
 // spares is how many slices of effects are kept for the next turns.
 const spares = 8
 
-func (w *worker) acked(epoch uint32, bytes int64, ends map[cluster.TP]int64, err error) {
+func (w *worker) acked(epoch uint32, bytes int64, c *call) {
 	have := w.ends[epoch]
 	if have == nil {
 		have = map[cluster.TP]int64{}
 		w.ends[epoch] = have
 	}
-	for tp, at := range ends {
+	for tp, at := range c.ends {
 		have[tp] = max(have[tp], at)
 	}
+	if c.err == nil && !w.m.Spoilt() && w.refused(epoch, bytes, c) {
+		return
+	}
 	w.flying -= bytes
-	w.m.Acked(epoch, err)
+	w.m.Acked(epoch, c.err)
+}
+
+// refused has the policies decide about records that the broker has refused. What is left out is as if its sink had done so; true: dead
+// letters are written in its stead, and the call is acknowledged with them.
+func (w *worker) refused(epoch uint32, bytes int64, c *call) bool {
+	var letters []taken
+	for i := range c.parts {
+		p := &c.parts[i]
+		if len(p.refused) == 0 {
+			continue
+		}
+		w.enter(p.from)
+		records, err := p.from.task.Refused(p.refused, w.n.millis())
+		if err != nil {
+			w.failedStep(p.from, err)
+			return false
+		}
+		w.n.log.Warn("records that the broker refuses are left out", "task", p.from.name, "records", len(p.refused), "one of them", p.refused[0].Err)
+		if len(records) > 0 {
+			letters = append(letters, taken{from: p.from, records: records})
+		}
+	}
+	if len(letters) > 0 {
+		w.send(epoch, letters, bytes)
+	}
+	return len(letters) > 0
 }
 
 // done: an epoch is committed.

@@ -47,6 +47,7 @@ type worker struct {
 
 // taken are effects of one task, and about what they cost in memory.
 type taken struct {
+	from    *hosted
 	records []flow.Out
 	bytes   int64
 }
@@ -198,7 +199,7 @@ func (w *worker) failedStep(h *hosted, err error) {
 		return
 	}
 	if e, ok := errors.AsType[*task.Error](err); ok && e.Undo {
-		w.n.log.Warn("record is left out; it had changed state, so the epoch is computed again", "error", err)
+		w.n.log.Warn("a record is left out or tried again; something of it is done already, so the epoch is computed again", "error", err)
 		w.m.Retract(err)
 		return
 	}
@@ -210,7 +211,7 @@ func (w *worker) take(h *hosted, records []flow.Out) {
 	for i := range records {
 		bytes += int64(len(records[i].Key)+len(records[i].Value)) + recordCost
 	}
-	w.held = append(w.held, taken{records, bytes})
+	w.held = append(w.held, taken{h, records, bytes})
 	w.flying += bytes
 	if n := len(w.spare); n > 0 {
 		h.task.Recycle(w.spare[n-1])

@@ -151,17 +151,31 @@ func nothingInTransaction(e *env) {
 }
 
 func refusedRecords(e *env) {
-	t := e.topic("t", 1)
+	in, t := e.topic("in", 1), e.topic("t", 1)
 	p := e.producer(e.c, "p")
 	e.must(p.Begin())
-	good := produce(p, out(t, 0, "a"))
-	large := produce(p, []flow.Out{{Topic: t, Key: []byte("k"), Value: make([]byte, 3<<20)}})
-	e.must(e.wait(good).err)
-	e.is(e.wait(large).err, cluster.ErrTooLarge)
-	// What is left of the transaction is not committed, even if asked for.
-	err := p.End(e.ctx(), true)
-	e.is(err, cluster.ErrAborted)
-	e.is(err, cluster.ErrTooLarge)
+	records := append(out(t, 0, "a"), flow.Out{Topic: t, Key: []byte("k"), Value: make([]byte, 3<<20), Sink: 3, Input: 2, InHand: 7, Time: 9})
+	large := e.wait(produce(p, records))
+	e.is(large.err, cluster.ErrTooLarge)
+	refused, ok := errors.AsType[*cluster.Refused](large.err)
+	if !ok || len(refused.Records) != 1 {
+		e.Fatalf("got %v, want one record to be refused", large.err)
+	}
+	if r := refused.Records[0]; r.Topic != t.Name || r.Partition != 0 || r.Sink != 3 || r.Input != 2 || r.InHand != 7 || r.Time != 9 {
+		e.Fatalf("refused is %+v", r)
+	}
+	e.write(p, out(t, 0, "b", "c"))
+	e.must(p.End(e.ctx(), true)) // without it
+	e.holds(tp(t, 0), "a", "b", "c")
+
+	// A transaction of which all records are refused still commits its offsets.
+	for at := range int64(3) {
+		e.must(p.Begin())
+		e.is(e.wait(produce(p, records[1:])).err, cluster.ErrTooLarge)
+		e.must(p.CommitOffsets(e.ctx(), e.nobody(), offset(tp(in, 0), at)))
+		e.must(p.End(e.ctx(), true))
+		e.wantCommitted(tp(in, 0), at)
+	}
 
 	e.must(p.Begin())
 	missing := produce(p, out(&flow.Topic{Name: e.name + "-missing", Partitions: 1}, 0, "a"))
@@ -169,9 +183,9 @@ func refusedRecords(e *env) {
 	e.must(p.End(e.ctx(), false))
 
 	e.must(p.Begin())
-	e.write(p, out(t, 0, "b"))
+	e.write(p, out(t, 0, "d"))
 	e.must(p.End(e.ctx(), true))
-	e.holds(tp(t, 0), "b")
+	e.holds(tp(t, 0), "a", "b", "c", "d")
 }
 
 func abandon(e *env) {

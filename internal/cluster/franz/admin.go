@@ -85,6 +85,7 @@ func (a admin) Describe(ctx context.Context, topics ...string) (map[string]clust
 			}
 		}
 		info.MaxRecord = a.maxRecord(info.Config["max.message.bytes"])
+		a.limits.Store(r.ResourceName, int32(info.MaxRecord+batchCost))
 		infos[r.ResourceName] = info
 	}
 	return infos, nil
@@ -92,6 +93,15 @@ func (a admin) Describe(ctx context.Context, topics ...string) (map[string]clust
 
 // batchCost is more than what a batch of one record costs besides its key, value and headers.
 const batchCost = 150
+
+// batchLimit is how large a batch for a topic may be.
+func (c *Cluster) batchLimit(topic string) int32 {
+	most, _ := c.cl.OptValue(kgo.ProducerBatchMaxBytes).(int32)
+	if n, ok := c.limits.Load(topic); ok {
+		most = min(most, max(n.(int32), 512)) // kgo takes no less
+	}
+	return most
+}
 
 // maxRecord is the largest record that both the topic and our producers take.
 func (a admin) maxRecord(topic string) int {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -37,6 +38,8 @@ type Config struct {
 type Cluster struct {
 	cfg Config
 	cl  *kgo.Client // for everything that is neither fetching nor producing
+
+	limits sync.Map // how large batches of a topic may be, as far as it has been described: name to int32
 }
 
 var _ cluster.Cluster = (*Cluster)(nil)

@@ -24,6 +24,7 @@ type producer struct {
 	asked int  // how often a new epoch was asked for since, without an answer
 
 	slabs slabs
+	settling
 
 	mu      sync.Mutex
 	written int   // records acknowledged since Begin
@@ -35,13 +36,14 @@ func (c *Cluster) Producer(cfg cluster.ProducerConfig) (cluster.Producer, error)
 	if cfg.TransactionTimeout == 0 {
 		cfg.TransactionTimeout = 10 * time.Second
 	}
-	return &producer{c: c, cfg: cfg}, nil
+	return &producer{c: c, cfg: cfg, settling: settling{rulesOf: c.rulesOf}}, nil
 }
 
 func (p *producer) client() (*kgo.Client, error) {
 	opts := []kgo.Opt{
 		kgo.RecordPartitioner(partitioner{}),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytesFn(p.c.batchLimit),
 		// Records wait this long for company; Flush ends it.
 		kgo.ProducerLinger(5 * time.Millisecond),
 		// The worker bounds what is in flight; blocking it inside the client would only hide it.
@@ -71,9 +73,12 @@ func (p *producer) Produce(records []flow.Out, done func(map[cluster.TP]int64, e
 		done(nil, nil)
 		return
 	}
-	c := &call{p: p, done: done, left: len(records)}
+	c := &call{p: p, cl: p.cl, done: done, left: len(records), total: len(records)}
 	promise := c.finished // bound once, not per record
 	ctx := context.Background()
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	held := false
 	for at := 0; at < len(records); {
 		slab := p.slabs.get(len(records) - at)
 		c.slabs = append(c.slabs, slab)
@@ -84,21 +89,40 @@ func (p *producer) Produce(records []flow.Out, done func(map[cluster.TP]int64, e
 			o, r := &records[at], &slab[i]
 			r.Topic, r.Partition, r.Key, r.Value = o.Topic.Name, o.Partition, o.Key, o.Value
 			r.Timestamp, r.Headers = time.UnixMilli(o.Time), headersOut(o.Headers)
-			p.cl.Produce(ctx, r, promise)
+			r.sink, r.input, r.inHand = o.Sink, o.Input, o.InHand
+			if held = held || p.held.Load(); !held {
+				p.cl.Produce(ctx, &r.Record, promise)
+				c.sent++
+			}
 			at++
 		}
 	}
+	if held {
+		p.waiting = append(p.waiting, c)
+		p.settleSoon(p.cl)
+	}
+}
+
+// item is a record on its way, and where it comes from.
+type item struct {
+	kgo.Record
+	sink, input int16
+	inHand      int64
 }
 
 // call is one Produce. kgo runs promises one after another, so they need no lock among themselves.
 type call struct {
-	p     *producer
-	done  func(map[cluster.TP]int64, error)
-	left  int
-	slabs [][]kgo.Record
-	ends  []end
-	last  int // the end that was moved last; the next record is likely for the same partition
-	err   error
+	p       *producer
+	cl      *kgo.Client
+	done    func(map[cluster.TP]int64, error)
+	total   int // records
+	sent    int // that kgo has, or had; the others wait
+	left    int // whose fate is not known
+	slabs   [][]item
+	ends    []end
+	last    int // the end that was moved last; the next record is likely for the same partition
+	err     error
+	refused []flow.Refusal
 }
 
 type end struct {
@@ -109,11 +133,22 @@ type end struct {
 func (c *call) finished(r *kgo.Record, err error) {
 	switch {
 	case err == nil:
+		if c.p.held.Load() {
+			c.p.passed(r)
+		}
 		c.reach(r)
-	case c.err == nil:
-		c.err = produceError(r, err)
+	case refusal(err):
+		c.p.suspect(c, r, err)
+		return
+	default:
+		c.fail(produceError(r, err))
 	}
-	if c.left--; c.left > 0 {
+	c.settle(1)
+}
+
+// settle takes note that the fate of n records is known.
+func (c *call) settle(n int) {
+	if c.left -= n; c.left > 0 {
 		return
 	}
 	var ends map[cluster.TP]int64
@@ -133,6 +168,9 @@ func (c *call) finished(r *kgo.Record, err error) {
 	c.p.mu.Unlock()
 	for _, s := range c.slabs {
 		c.p.slabs.put(s)
+	}
+	if c.err == nil && len(c.refused) > 0 {
+		c.err = &cluster.Refused{Records: c.refused}
 	}
 	c.done(ends, c.err)
 }
@@ -173,18 +211,18 @@ const (
 	largeSlab = 512
 )
 
-func (s *slabs) get(n int) []kgo.Record {
+func (s *slabs) get(n int) []item {
 	pool, size := &s.large, largeSlab
 	if n <= smallSlab {
 		pool, size = &s.small, smallSlab
 	}
-	if r, ok := pool.Get().(*[]kgo.Record); ok {
+	if r, ok := pool.Get().(*[]item); ok {
 		return *r
 	}
-	return make([]kgo.Record, size)
+	return make([]item, size)
 }
 
-func (s *slabs) put(r []kgo.Record) {
+func (s *slabs) put(r []item) {
 	if len(r) == smallSlab {
 		s.small.Put(&r)
 		return
@@ -193,13 +231,16 @@ func (s *slabs) put(r []kgo.Record) {
 }
 
 func (p *producer) Flush() {
-	if p.cl == nil {
-		return
+	if p.cl != nil {
+		push(p.cl)
 	}
-	// With a context that has ended kgo sends what waits for company, and does not wait itself.
+}
+
+// push sends what waits for company: with a context that has ended kgo does so, and does not wait itself.
+func push(cl *kgo.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = p.cl.Flush(ctx)
+	_ = cl.Flush(ctx)
 }
 
 // Abandon drops what is queued. Requests on the way are waited for, because their answers say which sequence numbers
@@ -208,6 +249,8 @@ func (p *producer) Abandon(ctx context.Context) error {
 	if p.cl == nil {
 		return nil
 	}
+	p.giveUp.Store(true)
+	defer p.calm(ctx)
 	if err := p.cl.AbortBufferedRecords(ctx); err != nil {
 		p.txn.broken = true
 		p.cl.UnsafeAbortBufferedRecords()
@@ -220,7 +263,9 @@ func (p *producer) Abandon(ctx context.Context) error {
 
 func (p *producer) Close() {
 	if p.cl != nil {
+		p.giveUp.Store(true)
 		p.cl.Close()
+		p.calm(context.Background())
 	}
 }
 

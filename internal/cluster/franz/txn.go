@@ -40,6 +40,7 @@ func (p *producer) Init(ctx context.Context) error {
 func (p *producer) reset(ctx context.Context) error {
 	// Nothing of the old epoch counts any more; its answers need not be waited for.
 	p.txn.open, p.txn.broken = false, true
+	p.giveUp.Store(true)
 	if p.cl != nil {
 		p.cl.UnsafeAbortBufferedRecords()
 	}
@@ -54,7 +55,9 @@ func (p *producer) reset(ctx context.Context) error {
 // all of them.
 func (p *producer) renew(ctx context.Context) error {
 	if p.cl != nil {
+		p.giveUp.Store(true)
 		p.cl.Close()
+		p.calm(context.WithoutCancel(ctx))
 		p.cl = nil
 	}
 	cl, err := p.client()

@@ -113,10 +113,11 @@ type producer struct {
 
 // call is one Produce whose acknowledgement is held back.
 type call struct {
-	done  func(map[cluster.TP]int64, error)
-	ends  map[cluster.TP]int64
-	err   error
-	acked bool
+	done    func(map[cluster.TP]int64, error)
+	ends    map[cluster.TP]int64
+	err     error
+	refused []flow.Refusal
+	acked   bool
 }
 
 // Producer makes a producer; Init comes first.
@@ -196,7 +197,13 @@ func (p *producer) Produce(records []flow.Out, done func(map[cluster.TP]int64, e
 	}
 	c := &call{done: done}
 	for i := range records {
-		if err := p.produce(c, &records[i]); err != nil {
+		err := p.produce(c, &records[i])
+		if errors.Is(err, cluster.ErrTooLarge) {
+			o := &records[i]
+			c.refused = append(c.refused, flow.Refusal{Topic: o.Topic.Name, Partition: o.Partition, Sink: o.Sink, Input: o.Input, InHand: o.InHand, Time: o.Time, Err: err})
+			continue
+		}
+		if err != nil {
 			if c.err == nil {
 				c.err = err
 			}
@@ -204,6 +211,9 @@ func (p *producer) Produce(records []flow.Out, done func(map[cluster.TP]int64, e
 				p.failed = err
 			}
 		}
+	}
+	if c.err == nil && len(c.refused) > 0 {
+		c.err = &cluster.Refused{Records: c.refused}
 	}
 	p.held = append(p.held, c)
 	ack := func() { p.ack(c) }
