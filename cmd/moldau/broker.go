@@ -160,6 +160,7 @@ func (a *brokerArgs) register(f *flag.FlagSet) {
 	f.BoolVar(&c.NoAutoCreate, "no-auto-create", false, "refuse topics that a client merely names")
 	f.DurationVar(&c.InitialRebalanceDelay, "initial-rebalance-delay", 0, "how long a new group waits for more members")
 	f.DurationVar(&c.ConsumerHeartbeatInterval, "consumer-heartbeat-interval", 5*time.Second, "time between heartbeats of members of the new consumer protocol")
+	f.DurationVar(&c.StreamsHeartbeatInterval, "streams-heartbeat-interval", 5*time.Second, "time between heartbeats of members of the streams protocol")
 	f.BoolVar(&c.AllowTruncate, "allow-truncate", false, "accept the loss of what lies behind a corrupt place of the log")
 	f.StringVar(&a.metrics, "metrics", "", "`address` for GET /metrics over HTTP, for Prometheus, such as 127.0.0.1:9644")
 	f.StringVar(&a.level, "log", "info", "what to log: debug, info, warn or error")

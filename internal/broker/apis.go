@@ -43,7 +43,7 @@ func code(err error) int16 {
 	return kerr.UnknownServerError.Code
 }
 
-// serverAPIs are the requests served, in the ranges of Kafka 4.2 as far as the client needs them.
+// serverAPIs are the requests served, in the ranges of Kafka 4.3 as far as the client needs them.
 func (b *Broker) serverAPIs() map[int16]api {
 	m := map[int16]api{
 		keyProduce:          serve(0, 13, b.produce),
@@ -96,6 +96,8 @@ func (b *Broker) serverAPIs() map[int16]api {
 		69:                  serve(0, 1, b.consumerGroupDescribe),
 		74:                  serve(0, 1, b.listConfigResources),
 		75:                  serve(0, 0, b.describeTopicPartitions),
+		88:                  serve(0, 0, b.streamsGroupHeartbeat),
+		89:                  serve(0, 0, b.streamsGroupDescribe),
 	}
 	p := m[keyProduce]
 	p.servedMin = 3
@@ -109,9 +111,9 @@ type feature struct {
 	min, max int16
 }
 
-// features are finalized at their highest level. Clients speak version 2 of transactions, and the consumer protocol of
-// groups, only if they see them here.
-var features = [...]feature{{"group.version", 0, 1}, {"transaction.version", 0, 2}}
+// features are finalized at their highest level. Clients speak version 2 of transactions, and the consumer and the streams
+// protocol of groups, only if they see them here.
+var features = [...]feature{{"group.version", 0, 1}, {"streams.version", 0, 1}, {"transaction.version", 0, 2}}
 
 func (b *Broker) apiKeys() []kmsg.ApiVersionsResponseApiKey {
 	var ks []kmsg.ApiVersionsResponseApiKey

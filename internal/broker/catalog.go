@@ -26,6 +26,7 @@ const (
 	kindTopic    = 'T' // by name
 	kindGroup    = 'G' // by group id: groups of the classic protocol
 	kindConsumer = 'M' // by group id: groups of the consumer protocol
+	kindStreams  = 'R' // by group id: groups of the streams protocol
 	kindOffset   = 'O' // by group, topic and partition
 	kindPending  = 'P' // by group, producer, topic and partition: offsets of open transactions
 	kindTransact = 'X' // by transactional id

@@ -53,8 +53,8 @@ type Config struct {
 	DefaultPartitions int32
 	// NoAutoCreate refuses to create topics that a client merely names (auto.create.topics.enable=false).
 	NoAutoCreate bool
-	// InitialRebalanceDelay is how long a new group waits for more members (group.initial.rebalance.delay.ms); default 0:
-	// Kafka waits three seconds.
+	// InitialRebalanceDelay is how long a new group waits for more members (group.initial.rebalance.delay.ms,
+	// group.streams.initial.rebalance.delay.ms); default 0: Kafka waits three seconds.
 	InitialRebalanceDelay time.Duration
 	// MaxTransactionTimeout is the longest timeout a producer may ask for (transaction.max.timeout.ms); default 15 minutes.
 	MaxTransactionTimeout time.Duration
@@ -64,6 +64,9 @@ type Config struct {
 	// ConsumerSessionTimeout and ConsumerHeartbeatInterval are those of members of the consumer protocol, KIP-848
 	// (group.consumer.session.timeout.ms, group.consumer.heartbeat.interval.ms); default 45 s and 5 s.
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
+	// StreamsSessionTimeout and StreamsHeartbeatInterval are those of members of the streams protocol, KIP-1071
+	// (group.streams.session.timeout.ms, group.streams.heartbeat.interval.ms); default 45 s and 5 s.
+	StreamsSessionTimeout, StreamsHeartbeatInterval time.Duration
 	// OffsetsRetention is how long the offsets of a group without members are kept (offsets.retention.minutes); default 7 days.
 	OffsetsRetention time.Duration
 	// CacheBytes bounds the recently written batches kept in memory; default 32 MiB.
@@ -122,6 +125,7 @@ func (c Config) Validate() error {
 		{"InitialRebalanceDelay", int64(c.InitialRebalanceDelay)}, {"MaxTransactionTimeout", int64(c.MaxTransactionTimeout)},
 		{"MinSessionTimeout", int64(c.MinSessionTimeout)}, {"MaxSessionTimeout", int64(c.MaxSessionTimeout)},
 		{"ConsumerSessionTimeout", int64(c.ConsumerSessionTimeout)}, {"ConsumerHeartbeatInterval", int64(c.ConsumerHeartbeatInterval)},
+		{"StreamsSessionTimeout", int64(c.StreamsSessionTimeout)}, {"StreamsHeartbeatInterval", int64(c.StreamsHeartbeatInterval)},
 		{"OffsetsRetention", int64(c.OffsetsRetention)}, {"CacheBytes", c.CacheBytes}, {"MaxReauth", int64(c.MaxReauth)},
 		{"MaxConnections", int64(c.MaxConnections)}, {"MaxConnectionsPerIP", int64(c.MaxConnectionsPerIP)},
 		{"MaxConnectionCreationRate", int64(c.MaxConnectionCreationRate)}, {"MaxRequestBytes", c.MaxRequestBytes},
@@ -135,6 +139,9 @@ func (c Config) Validate() error {
 	}
 	if d := c.withDefaults(); d.MinSessionTimeout > d.MaxSessionTimeout {
 		bad("MinSessionTimeout %v is above MaxSessionTimeout %v", d.MinSessionTimeout, d.MaxSessionTimeout)
+	}
+	if d := c.withDefaults(); d.StreamsHeartbeatInterval >= d.StreamsSessionTimeout {
+		bad("StreamsHeartbeatInterval %v is not below StreamsSessionTimeout %v", d.StreamsHeartbeatInterval, d.StreamsSessionTimeout)
 	}
 	if d := c.withDefaults(); d.ConsumerHeartbeatInterval >= d.ConsumerSessionTimeout {
 		bad("ConsumerHeartbeatInterval %v is not below ConsumerSessionTimeout %v", d.ConsumerHeartbeatInterval, d.ConsumerSessionTimeout)
@@ -153,6 +160,8 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxSessionTimeout, 30*time.Minute)
 	def(&c.ConsumerSessionTimeout, 45*time.Second)
 	def(&c.ConsumerHeartbeatInterval, 5*time.Second)
+	def(&c.StreamsSessionTimeout, 45*time.Second)
+	def(&c.StreamsHeartbeatInterval, 5*time.Second)
 	def(&c.OffsetsRetention, 7*24*time.Hour)
 	if c.DefaultPartitions == 0 {
 		c.DefaultPartitions = 1

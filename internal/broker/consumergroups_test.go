@@ -118,7 +118,7 @@ func TestGroupConfigs(t *testing.T) {
 		t.Errorf("listed: %+v", listed.ConfigResources)
 	}
 	described := ask[*kmsg.DescribeConfigsResponse](dialRaw(t, b), 4, &kmsg.DescribeConfigsRequest{Resources: []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "g"}}})
-	if c := described.Resources[0].Configs; len(c) != 2 || *c[0].Value != "1500" || c[0].Source != kmsg.ConfigSourceGroupConfig || *c[1].Value != "45000" {
+	if c := described.Resources[0].Configs; len(c) != 7 || *c[0].Value != "1500" || c[0].Source != kmsg.ConfigSourceGroupConfig || *c[1].Value != "45000" {
 		t.Errorf("described: %+v", c)
 	}
 	wantCode(t, "the default again", alter(b, kmsg.IncrementalAlterConfigOpDelete, groupHeartbeat, ""), nil)

@@ -52,10 +52,11 @@ func (b *Broker) consumerGroupHeartbeat(r *request, q *kmsg.ConsumerGroupHeartbe
 	if hr.Epoch == 0 {
 		e = b.groups.toConsumer(g, now)
 	}
-	if g.modern == nil {
+	modern := g.consumer()
+	if modern == nil {
 		return fail(kerr.GroupIDNotFound)
 	}
-	res, err := g.modern.Heartbeat(now, hr, b.catalog.current.Load())
+	res, err := modern.Heartbeat(now, hr, b.catalog.current.Load())
 	b.groups.apply(g, e)
 	if err != nil {
 		return fail(err)
@@ -88,7 +89,7 @@ func (b *Broker) consumerGroupDescribe(r *request, q *kmsg.ConsumerGroupDescribe
 			rg.AuthorizedOperations = r.authorized(kmsg.ACLResourceTypeGroup, id)
 		}
 		g := b.groups.lock(id, false)
-		if g == nil || g.modern == nil {
+		if g == nil || g.consumer() == nil {
 			if g != nil {
 				g.mu.Unlock()
 			}
@@ -96,7 +97,7 @@ func (b *Broker) consumerGroupDescribe(r *request, q *kmsg.ConsumerGroupDescribe
 			resp.Groups = append(resp.Groups, rg)
 			continue
 		}
-		d := g.modern.Describe()
+		d := g.consumer().Describe()
 		g.mu.Unlock()
 		rg.State, rg.Epoch, rg.AssignmentEpoch, rg.AssignorName = d.State, d.Epoch, d.TargetEpoch, d.Assignor
 		for _, m := range d.Members {

@@ -16,11 +16,26 @@ import (
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
-// The settings of one group, for members of the consumer protocol (KIP-848). A group need not exist to have some.
+// The settings of one group, for members of the consumer protocol (KIP-848) and of the streams protocol (KIP-1071). A group
+// need not exist to have some.
 const (
-	groupHeartbeat = "consumer.heartbeat.interval.ms"
-	groupSession   = "consumer.session.timeout.ms"
+	groupHeartbeat   = "consumer.heartbeat.interval.ms"
+	groupSession     = "consumer.session.timeout.ms"
+	streamsHeartbeat = "streams.heartbeat.interval.ms"
+	streamsSession   = "streams.session.timeout.ms"
+	streamsDelay     = "streams.initial.rebalance.delay.ms"
+	streamsInterval  = "streams.assignment.interval.ms"
+	streamsStandbys  = "streams.num.standby.replicas"
 )
+
+// maxStandbys bounds streams.num.standby.replicas (group.streams.max.standby.replicas).
+const maxStandbys = 2
+
+// modernLimits are what members of the newer protocols are held to.
+type modernLimits struct {
+	consumer group.ConsumerLimits
+	streams  group.StreamsLimits
+}
 
 // settingsOfGroups are the settings that groups may have, with the broker's as defaults.
 func (b *Broker) settingsOfGroups() []setting {
@@ -28,23 +43,38 @@ func (b *Broker) settingsOfGroups() []setting {
 	return []setting{
 		{groupHeartbeat, kmsg.ConfigTypeInt, ms(b.cfg.ConsumerHeartbeatInterval), integer(1, math.MaxInt32)},
 		{groupSession, kmsg.ConfigTypeInt, ms(b.cfg.ConsumerSessionTimeout), integer(1, math.MaxInt32)},
+		{streamsInterval, kmsg.ConfigTypeInt, "0", integer(0, math.MaxInt32)},
+		{streamsHeartbeat, kmsg.ConfigTypeInt, ms(b.cfg.StreamsHeartbeatInterval), integer(1, math.MaxInt32)},
+		{streamsDelay, kmsg.ConfigTypeInt, ms(b.cfg.InitialRebalanceDelay), integer(0, math.MaxInt32)},
+		{streamsStandbys, kmsg.ConfigTypeInt, "0", integer(0, maxStandbys)},
+		{streamsSession, kmsg.ConfigTypeInt, ms(b.cfg.StreamsSessionTimeout), integer(1, math.MaxInt32)},
 	}
 }
 
-// limitsOf returns what a group's members of the consumer protocol are told. With c.mu held.
-func (c *groups) limitsOf(id string) group.ConsumerLimits {
+// limitsOf returns what a group's members of the newer protocols are held to. With c.mu held.
+func (c *groups) limitsOf(id string) modernLimits {
 	l := c.modern
-	for name, d := range map[string]*time.Duration{groupHeartbeat: &l.Heartbeat, groupSession: &l.Session} {
-		if v, ok := c.settings[id][name]; ok {
-			n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+	given := func(name string) (int64, bool) {
+		v, ok := c.settings[id][name]
+		n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+		return n, ok
+	}
+	for name, d := range map[string]*time.Duration{
+		groupHeartbeat: &l.consumer.Heartbeat, groupSession: &l.consumer.Session, streamsHeartbeat: &l.streams.Heartbeat,
+		streamsSession: &l.streams.Session, streamsDelay: &l.streams.InitialDelay, streamsInterval: &l.streams.Interval,
+	} {
+		if n, ok := given(name); ok {
 			*d = time.Duration(n) * time.Millisecond
 		}
+	}
+	if n, ok := given(streamsStandbys); ok {
+		l.streams.Standbys = int(n)
 	}
 	return l
 }
 
 // limitsFor is limitsOf for those who do not hold c.mu.
-func (c *groups) limitsFor(id string) group.ConsumerLimits {
+func (c *groups) limitsFor(id string) modernLimits {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.limitsOf(id)
@@ -89,7 +119,7 @@ func (b *Broker) alterGroupConfigs(id string, alter []alteration, replace, valid
 	if no := applyAll(alter, set, known); no != nil {
 		return no
 	}
-	millis := map[string]int64{}
+	numbers := map[string]int64{}
 	for _, s := range known {
 		value, ok := set[s.name]
 		if !ok {
@@ -98,10 +128,12 @@ func (b *Broker) alterGroupConfigs(id string, alter []alteration, replace, valid
 		if err := s.check(value); err != nil {
 			return refuse(kerr.InvalidConfig, "invalid value %q for configuration %s: %v", value, s.name, err)
 		}
-		millis[s.name], _ = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		numbers[s.name], _ = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
 	}
-	if millis[groupHeartbeat] >= millis[groupSession] {
-		return refuse(kerr.InvalidConfig, "%s %d is not below %s %d", groupHeartbeat, millis[groupHeartbeat], groupSession, millis[groupSession])
+	for heartbeat, session := range map[string]string{groupHeartbeat: groupSession, streamsHeartbeat: streamsSession} {
+		if numbers[heartbeat] >= numbers[session] {
+			return refuse(kerr.InvalidConfig, "%s %d is not below %s %d", heartbeat, numbers[heartbeat], session, numbers[session])
+		}
 	}
 	if validateOnly {
 		return nil
@@ -120,8 +152,11 @@ func (b *Broker) alterGroupConfigs(id string, alter []alteration, replace, valid
 	limits := b.groups.limitsOf(id)
 	b.groups.mu.Unlock()
 	if g := b.groups.lock(id, false); g != nil {
-		if g.modern != nil {
-			g.modern.SetLimits(limits)
+		if modern := g.consumer(); modern != nil {
+			modern.SetLimits(limits.consumer)
+		}
+		if modern := g.streams(); modern != nil {
+			modern.SetLimits(limits.streams)
 		}
 		g.mu.Unlock()
 	}

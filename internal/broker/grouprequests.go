@@ -200,7 +200,7 @@ func (b *Broker) describeGroups(r *request, q *kmsg.DescribeGroupsRequest) reply
 		g := b.groups.lock(id, false)
 		if g != nil && g.modern != nil {
 			g.mu.Unlock()
-			g = nil // is for ConsumerGroupDescribe
+			g = nil // is for ConsumerGroupDescribe or StreamsGroupDescribe
 		}
 		if g == nil {
 			if q.Version >= 6 {
@@ -235,9 +235,9 @@ func (b *Broker) listGroups(r *request, q *kmsg.ListGroupsRequest) reply {
 		g.mu.Lock()
 		lg := kmsg.NewListGroupsResponseGroup()
 		lg.Group, lg.GroupState = g.id, g.state()
-		lg.ProtocolType, lg.GroupType = g.classic.ProtocolType(), "classic"
+		lg.ProtocolType, lg.GroupType = g.classic.ProtocolType(), g.protocol()
 		if g.modern != nil {
-			lg.ProtocolType, lg.GroupType = "consumer", "consumer"
+			lg.ProtocolType = lg.GroupType
 		}
 		gone := g.gone
 		g.mu.Unlock()

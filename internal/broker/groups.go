@@ -22,7 +22,7 @@ const offsetsCheck = 10 * time.Minute
 type groups struct {
 	b      *Broker
 	limits group.Limits
-	modern group.ConsumerLimits
+	modern modernLimits
 
 	// altering is held by who changes settings until that is durable.
 	altering sync.Mutex
@@ -36,7 +36,7 @@ type consumers struct {
 	id      string
 	mu      sync.Mutex
 	classic *group.Classic
-	modern  *group.Consumer // of the consumer protocol; nil: of the classic one
+	modern  modernGroup // of the consumer or the streams protocol; nil: of the classic one
 	offsets *group.Offsets
 	// last is the last write. Who shows the group's state to a client waits for it, so nobody sees what a crash could
 	// take back.
@@ -44,7 +44,7 @@ type consumers struct {
 	alarm  *alarm
 	logged string // the state last told to the log
 	broken atomic.Bool
-	// changed says that the group has changed its protocol, and the record of the other one is still stored.
+	// changed says that the group has changed its protocol, and the record of the one before is still stored.
 	changed bool
 	gone    bool // deleted: whoever still has it looks for the group anew
 }
@@ -52,7 +52,12 @@ type consumers struct {
 func newGroups(b *Broker) *groups {
 	return &groups{b: b, entries: map[string]*consumers{}, settings: map[string]map[string]string{}, limits: group.Limits{
 		MinSession: b.cfg.MinSessionTimeout, MaxSession: b.cfg.MaxSessionTimeout, InitialDelay: b.cfg.InitialRebalanceDelay,
-	}, modern: group.ConsumerLimits{Session: b.cfg.ConsumerSessionTimeout, Heartbeat: b.cfg.ConsumerHeartbeatInterval}}
+	}, modern: modernLimits{
+		consumer: group.ConsumerLimits{Session: b.cfg.ConsumerSessionTimeout, Heartbeat: b.cfg.ConsumerHeartbeatInterval},
+		streams: group.StreamsLimits{
+			Session: b.cfg.StreamsSessionTimeout, Heartbeat: b.cfg.StreamsHeartbeatInterval, InitialDelay: b.cfg.InitialRebalanceDelay,
+		},
+	}}
 }
 
 // entry returns a group, made if there is none.
@@ -148,8 +153,18 @@ func (c *groups) restorers() map[byte]restorer {
 			g.classic, err = group.RestoreClassic(k.group, c.limits, now, value)
 			return err
 		},
-		kindConsumer: func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
-			g.modern, err = group.RestoreConsumer(k.group, c.limitsFor(k.group), now, value)
+		kindConsumer: func(g *consumers, k groupKey, value []byte, now time.Time) error {
+			modern, err := group.RestoreConsumer(k.group, c.limitsFor(k.group).consumer, now, value)
+			if err == nil {
+				g.modern = modern
+			}
+			return err
+		},
+		kindStreams: func(g *consumers, k groupKey, value []byte, now time.Time) error {
+			modern, err := group.RestoreStreams(k.group, c.limitsFor(k.group).streams, now, value)
+			if err == nil {
+				g.modern = modern
+			}
 			return err
 		},
 		kindOffset: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
@@ -176,7 +191,7 @@ func (c *groups) restore(now time.Time) error {
 	}
 	restorers := c.restorers()
 	// Committed offsets come before pending ones: what is pending was written later, or the commit would have cleared it.
-	for _, kind := range []byte{kindGroup, kindConsumer, kindOffset, kindPending} {
+	for _, kind := range []byte{kindGroup, kindConsumer, kindStreams, kindOffset, kindPending} {
 		for key, value := range c.b.log.Records(kind) {
 			k, err := parseGroupKey(kind, key)
 			if err == nil {
@@ -196,6 +211,9 @@ func (c *groups) restore(now time.Time) error {
 // settle does what every step of a group's members ends with.
 func (c *groups) settle(g *consumers) { c.apply(g, group.Effects{}) }
 
+// kindsOfGroups are the kinds of records of groups' members. A group has one of them.
+var kindsOfGroups = [...]byte{kindGroup, kindConsumer, kindStreams}
+
 // groupKey is the key of a group's record, as far as its kind has the parts.
 type groupKey struct {
 	group     string
@@ -204,7 +222,7 @@ type groupKey struct {
 }
 
 func (k groupKey) encode(kind byte) string {
-	if kind == kindGroup || kind == kindConsumer {
+	if slices.Contains(kindsOfGroups[:], kind) {
 		return k.group
 	}
 	b := binary.AppendUvarint(nil, uint64(len(k.group)))
@@ -219,7 +237,7 @@ func (k groupKey) encode(kind byte) string {
 var errKey = errors.New("a group's record has a key that cannot be read")
 
 func parseGroupKey(kind byte, key string) (groupKey, error) {
-	if kind == kindGroup || kind == kindConsumer {
+	if slices.Contains(kindsOfGroups[:], kind) {
 		return groupKey{group: key}, nil
 	}
 	b := []byte(key)
@@ -245,13 +263,20 @@ func parseGroupKey(kind byte, key string) (groupKey, error) {
 
 // puts stores the record of the group's members; nil deletes it.
 func (g *consumers) puts(record []byte) []log.Put {
-	kind, other := byte(kindGroup), byte(kindConsumer)
-	if g.modern != nil {
-		kind, other = other, kind
+	kind := byte(kindGroup)
+	switch {
+	case g.consumer() != nil:
+		kind = kindConsumer
+	case g.streams() != nil:
+		kind = kindStreams
 	}
 	puts := []log.Put{{Kind: kind, Key: g.id, Value: record}}
 	if g.changed || record == nil {
-		puts = append(puts, log.Put{Kind: other, Key: g.id})
+		for _, other := range kindsOfGroups {
+			if other != kind {
+				puts = append(puts, log.Put{Kind: other, Key: g.id})
+			}
+		}
 		g.changed = false
 	}
 	return puts

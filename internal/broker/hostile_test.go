@@ -157,7 +157,7 @@ func plausible(r *rand.Rand, v reflect.Value, field string) {
 			n = 50
 		}
 		v.SetInt(n)
-	case reflect.Uint8:
+	case reflect.Uint8, reflect.Uint16:
 		v.SetUint(uint64(r.IntN(3)))
 	case reflect.Float64:
 		v.SetFloat(r.Float64())

@@ -25,6 +25,7 @@ type options struct {
 	topology  string // smoke or relational
 	guarantee string
 	client    string // go or java
+	protocol  string // of Java's group: classic or streams
 	wrong     bool
 
 	brokers string // "": the bundled broker, by moldau
@@ -53,6 +54,7 @@ func main() {
 	flag.StringVar(&o.topology, "topology", "smoke", "smoke or relational")
 	flag.StringVar(&o.guarantee, "guarantee", exactlyOnce, "the application's, by which it is judged: exactly-once or at-least-once")
 	flag.StringVar(&o.client, "client", "go", "the application: go, ours, or java, Kafka Streams'")
+	flag.StringVar(&o.protocol, "protocol", "classic", "of the group of Java's application: classic or streams (KIP-1071)")
 	flag.BoolVar(&o.wrong, "wrong", false, "seed a mistake into our application; the judge must find it")
 	flag.StringVar(&o.brokers, "brokers", "", "addresses of a cluster without topics; default: a bundled broker, started with -moldau")
 	flag.StringVar(&o.moldau, "moldau", "bin/moldau", "the moldau program")
@@ -104,6 +106,8 @@ func (o options) problem() string {
 		return fmt.Sprintf("-guarantee %q: it is %s or %s", o.guarantee, exactlyOnce, atLeastOnce)
 	case o.client != "go" && o.client != "java":
 		return fmt.Sprintf("-client %q: it is go or java", o.client)
+	case o.protocol != "classic" && (o.protocol != "streams" || o.client != "java"):
+		return fmt.Sprintf("-protocol %q: it is classic or, for Java's application, streams", o.protocol)
 	case o.application && (o.brokers == "" || o.state == ""):
 		return "-application needs -brokers and -state"
 	case !o.application && o.java == "":

@@ -134,7 +134,7 @@ func (t *trial) startApp(i int) (err error) {
 	name := fmt.Sprintf("application-%d", i)
 	state := filepath.Join(t.dir, name)
 	if t.client == "java" {
-		t.apps[i], err = t.startJava(name, "application", state)
+		t.apps[i], err = t.startJava(name, "application", state, t.protocol)
 		return err
 	}
 	self, err := os.Executable()
@@ -225,7 +225,11 @@ func (t *trial) verdict(ctx context.Context) error {
 	if passed == t.wrong {
 		return fmt.Errorf("%w: %s; see %s", errVerdict, said, t.judge.log)
 	}
-	fmt.Printf("%s, %s, application in %s: the judge says %s\n", t.topology, t.guarantee, t.client, said)
+	in := t.client
+	if t.protocol != "classic" {
+		in += ", group protocol " + t.protocol
+	}
+	fmt.Printf("%s, %s, application in %s: the judge says %s\n", t.topology, t.guarantee, in, said)
 	return nil
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real clients in other languages against the bundled broker, and the same programs against Apache Kafka as the oracle:
 # where the two differ, the bundled broker is wrong until argued otherwise. Each program checks its own results.
-#   run.sh [-bundled] [CLIENT...]     default: all of java tools connect confluent aiokafka kafkajs sarama segmentio
+#   run.sh [-bundled] [CLIENT...]     default: all of java streams tools connect confluent aiokafka kafkajs sarama segmentio
 # With -bundled Apache Kafka is left out.
 # Clients come from their registries by ordinary means, once, into the user's cache; what cannot be had is skipped, and
 # said so.
@@ -15,7 +15,7 @@ mkdir -p "$cache"
 bundled=
 [ "${1:-}" != -bundled ] || { bundled=1; shift; }
 clients=("$@")
-[ $# -gt 0 ] || clients=(java tools connect confluent aiokafka kafkajs sarama segmentio)
+[ $# -gt 0 ] || clients=(java streams tools connect confluent aiokafka kafkajs sarama segmentio)
 
 broker=
 cleanup() {
@@ -30,12 +30,21 @@ trap cleanup EXIT
 # prepare CLIENT fetches what a client needs; it fails with the reason on its last line.
 prepare() {
   case $1 in
-    java | tools | connect)
+    java | streams | tools | connect)
       [ -f "$lib/.complete" ] || "$root/scripts/kafka/run.sh" true > /dev/null
       [ -f "$lib/.complete" ] || { echo "no JDK of at least 17, or no Maven"; return 1; }
       if [ "$1" = connect ] && [ ! -f "$cache/connect-file-4.3.1.jar" ]; then
         mvn -q -B dependency:copy -Dartifact=org.apache.kafka:connect-file:4.3.1 -DoutputDirectory="$cache" > "$work/mvn" 2>&1 ||
           { echo "the file connectors could not be fetched from Maven"; return 1; }
+      fi
+      if [ "$1" = streams ]; then
+        for artifact in kafka-streams:4.3.1 rocksdbjni:10.1.3; do
+          [ -f "$cache/streams/${artifact/:/-}.jar" ] && continue
+          local org=org.apache.kafka
+          [ "${artifact%%:*}" = kafka-streams ] || org=org.rocksdb
+          mvn -q -B dependency:copy "-Dartifact=$org:$artifact" -DoutputDirectory="$cache/streams" > "$work/mvn" 2>&1 ||
+            { echo "Kafka Streams could not be fetched from Maven"; return 1; }
+        done
       fi ;;
     confluent | aiokafka)
       local package=confluent-kafka==2.12.1
@@ -58,6 +67,7 @@ try() {
   export BOOTSTRAP=$2 RUN="$1-$RANDOM$RANDOM"
   case $1 in
     java) timeout 120 java -cp "$lib/*" "$here/java/Interop.java" ;;
+    streams) timeout 180 java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$lib/*:$cache/streams/*" "$here/java/Streams.java" ;;
     tools) LIB=$lib timeout 400 bash "$here/java/tools.sh" ;;
     connect) LIB=$lib FILES=$cache/connect-file-4.3.1.jar timeout 120 bash "$here/java/connect.sh" ;;
     confluent) PYTHONPATH=$cache/confluent timeout 120 python3 "$here/python/confluent.py" ;;

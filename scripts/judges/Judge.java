@@ -4,6 +4,7 @@ import java.util.stream.Stream;
 import org.apache.kafka.clients.admin.*;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.serialization.*;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
@@ -14,7 +15,7 @@ import org.apache.kafka.streams.tests.*;
  *
  *   Judge BROKERS smoke judge EOS KEYS RECORDS SECONDS        RECORDS of each key
  *   Judge BROKERS relational judge EOS ARTICLES COMMENTS SECONDS
- *   Judge BROKERS TOPOLOGY application EOS STATE_DIR          Java's application, until it is stopped
+ *   Judge BROKERS TOPOLOGY application EOS STATE_DIR PROTOCOL Java's application, until it is stopped; its group is classic or streams
  *
  * EOS is true or false. A judge makes the topics, says "topics", waits for a line of input, says "produce", writes the
  * input over SECONDS, says "produced", and in the end "verdict:" and one of passed, counted-twice, failed. The second is
@@ -28,12 +29,13 @@ public class Judge {
     String brokers = a[0];
     boolean smoke = a[1].equals("smoke"), eos = Boolean.parseBoolean(a[3]);
     if (a[2].equals("application")) {
-      application(brokers, smoke, eos, a[4]);
+      application(brokers, smoke, eos, a[4], a[5]);
       return;
     }
     int first = Integer.parseInt(a[4]), second = Integer.parseInt(a[5]);
     Duration spread = Duration.ofSeconds(Integer.parseInt(a[6]));
     topics(brokers, smoke ? SmokeTestDriver.topics() : RelationalSmokeTest.topics());
+    group(brokers, smoke ? "SmokeTest" : "RelationalSmokeTest");
     System.out.println("topics");
     System.in.read();
     System.out.println("produce");
@@ -46,6 +48,16 @@ public class Judge {
   static void topics(String brokers, String[] names) throws Exception {
     try (Admin admin = Admin.create(Map.of("bootstrap.servers", brokers))) {
       admin.createTopics(Arrays.stream(names).map(t -> new NewTopic(t, t.endsWith("article") ? 3 : 5, (short) 1)).toList()).all().get();
+    }
+  }
+
+  /** What members of a streams group are held to is the group's setting, not theirs. */
+  static void group(String brokers, String id) throws Exception {
+    try (Admin admin = Admin.create(Map.of("bootstrap.servers", brokers))) {
+      var group = new ConfigResource(ConfigResource.Type.GROUP, id);
+      var set = Map.of("streams.session.timeout.ms", SESSION.toMillis(), "streams.heartbeat.interval.ms", SESSION.dividedBy(6).toMillis(), "streams.num.standby.replicas", 1L);
+      admin.incrementalAlterConfigs(Map.of(group, set.entrySet().stream().map(e ->
+        new AlterConfigOp(new ConfigEntry(e.getKey(), e.getValue().toString()), AlterConfigOp.OpType.SET)).toList())).all().get();
     }
   }
 
@@ -102,15 +114,18 @@ public class Judge {
   }
 
   /** A process that is killed leaves no group, so the others must not wait long for it. */
-  static void application(String brokers, boolean smoke, boolean eos, String dir) throws Exception {
+  static void application(String brokers, boolean smoke, boolean eos, String dir, String protocol) throws Exception {
     String guarantee = eos ? StreamsConfig.EXACTLY_ONCE_V2 : StreamsConfig.AT_LEAST_ONCE;
-    Properties p = smoke ? new Properties() : RelationalSmokeTest.App.getConfig(brokers, "RelationalSmokeTest", UUID.randomUUID().toString(), guarantee, "classic", dir);
+    Properties p = smoke ? new Properties() : RelationalSmokeTest.App.getConfig(brokers, "RelationalSmokeTest", UUID.randomUUID().toString(), guarantee, protocol, dir);
     p.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
     p.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, guarantee);
     p.put(StreamsConfig.STATE_DIR_CONFIG, dir);
     p.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
-    p.put(StreamsConfig.consumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), (int) SESSION.toMillis());
-    p.put(StreamsConfig.consumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), (int) SESSION.dividedBy(3).toMillis());
+    p.put(StreamsConfig.GROUP_PROTOCOL_CONFIG, protocol);
+    if (protocol.equals("classic")) {
+      p.put(StreamsConfig.consumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), (int) SESSION.toMillis());
+      p.put(StreamsConfig.consumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), (int) SESSION.dividedBy(3).toMillis());
+    }
     if (smoke) {
       new SmokeTestClient(UUID.randomUUID().toString()).start(p);
       Thread.currentThread().join();

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Kafka Streams' own system tests as judges of our application, on Apache Kafka and on the bundled broker; and of Java's
-# application on the bundled broker, which is killed as well. See internal/judges.
-#   run.sh [TRIAL...]     TOPOLOGY/GUARANTEE/CLUSTER[/wrong|/java|/broker], such as smoke/eos/moldau; default: all below
+# application on the bundled broker, which is killed as well, with its classic and with its streams group protocol. See
+# internal/judges.
+#   run.sh [TRIAL...]     TOPOLOGY/GUARANTEE/CLUSTER[/wrong|/java|/streams|/broker], such as smoke/eos/moldau; default: all below
 # Needs a JDK of at least 17 and, the first time, mvn; without them it says why it skips.
 #   JUDGES_FULL=1   as many records as in Kafka's own runs, over 90 and 60 seconds, and 20 kills
 #   JUDGES_ARGS     further flags for each trial
@@ -28,6 +29,9 @@ try() {
     '') ;;
     wrong) args+=(-wrong -second 300 -seconds 6 -kills 2) ;;
     java) args+=(-client java -kills 5 -kill-broker 3) ;;
+    streams)
+      args+=(-client java -protocol streams -kills 5)
+      [ "$cluster" = kafka ] || args+=(-kill-broker 3) ;;
     broker) args+=(-kill-broker 4) ;;
     *) echo "there is no trial $1"; return 1 ;;
   esac
@@ -74,6 +78,7 @@ javac -cp "$lib/*" -d "$JUDGES_WORK" "$here/Judge.java" || exit 1
 [ $# -gt 0 ] || set -- smoke/eos/moldau relational/eos/moldau smoke/alo/kafka relational/alo/kafka \
   smoke/alo/moldau relational/alo/moldau smoke/eos/kafka relational/eos/kafka \
   smoke/eos/moldau/broker relational/eos/moldau/broker smoke/eos/moldau/java relational/eos/moldau/java \
+  smoke/eos/moldau/streams relational/eos/moldau/streams \
   smoke/eos/moldau/wrong relational/eos/moldau/wrong
 status=0
 for trial in "$@"; do

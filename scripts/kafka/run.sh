@@ -58,6 +58,10 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.consumer.min.assignment.interval.ms=0
 group.consumer.assignment.interval.ms=0
+group.streams.initial.rebalance.delay.ms=0
+group.streams.assignment.interval.ms=0
+group.streams.min.session.timeout.ms=6000
+group.streams.min.heartbeat.interval.ms=100
 group.consumer.assignor.offload.enable=false
 PROPERTIES
 

@@ -10,10 +10,7 @@ import (
 // the member had in it and still has (KIP-1251).
 func (g *Consumer) ValidateCommit(c Commit, version int16) (func(Part) error, error) {
 	accept := func(Part) error { return nil }
-	if c.Generation < 0 && len(g.members) == 0 {
-		return accept, nil
-	}
-	if c.Transactional && c.Generation < 0 && c.MemberID == "" && c.InstanceID == "" {
+	if c.Generation < 0 && len(g.members) == 0 || c.anonymous() {
 		return accept, nil
 	}
 	m := g.members[c.MemberID]

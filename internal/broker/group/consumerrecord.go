@@ -131,7 +131,7 @@ func RestoreConsumer(id string, l ConsumerLimits, now time.Time, b []byte) (*Con
 		if len(j.Protocols) > 0 {
 			m.classic = &classicSide{session: time.Duration(j.SessionMs) * time.Millisecond, protocols: j.Protocols}
 		}
-		m.deadline = now.Add(m.session(l) >> min(2*max(j.Unproven, 0), 16))
+		m.deadline = now.Add(doubt(m.session(l), j.Unproven))
 		if m.regex != "" {
 			var err error
 			if m.pattern, err = compile(m.regex); err != nil {
