@@ -174,7 +174,7 @@ func config(dir string, workers int) moldau.Config {
 	return moldau.Config{
 		StateDir: dir, Workers: workers, CommitInterval: time.Millisecond, StopTimeout: time.Minute, // with a machine that has much else to do
 		MaxTaskIdle:   -1,                                      // one event at a time: there is nothing to wait for
-		PurgeInterval: 20 * time.Millisecond,                   // so that all live with it
+		PurgeInterval: 100 * time.Millisecond,                  // so that all live with it
 		TopicConfig:   map[string]string{"retention.ms": "-1"}, // recordings are of 1970
 		Logger:        slog.New(slog.DiscardHandler),
 	}

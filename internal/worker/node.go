@@ -172,7 +172,7 @@ func (n *Node) start(ctx context.Context, abort context.CancelFunc) error {
 	n.mu.Unlock()
 	n.setState(Joining)
 	n.poller, n.keeper = newPoller(n, member), newKeeper(n, reader)
-	n.warden = &warden{n: n, box: newMailbox[endsWanted](), look: make(chan struct{}, 1)}
+	n.warden = &warden{n: n, box: newMailbox[endsWanted](), look: make(chan struct{}, 1), purged: map[cluster.TP]int64{}}
 
 	var workers, couriers sync.WaitGroup
 	for _, w := range n.workers {

@@ -16,7 +16,8 @@ type warden struct {
 	n   *Node
 	box *mailbox[endsWanted]
 	// look asks for a look at which topics there are.
-	look chan struct{}
+	look   chan struct{}
+	purged map[cluster.TP]int64 // up to where; its goroutine's own
 }
 
 type endsWanted struct {
@@ -130,14 +131,17 @@ func (d *warden) lag(ctx context.Context) {
 func (d *warden) purge(ctx context.Context) {
 	below := map[cluster.TP]int64{}
 	for tp, at := range d.n.committed() {
-		if source := d.n.source(tp.Topic); at > 0 && source != nil && source.Kind == topology.Repartition {
+		if source := d.n.source(tp.Topic); at > d.purged[tp] && source != nil && source.Kind == topology.Repartition {
 			below[tp] = at
 		}
 	}
 	if len(below) == 0 {
 		return
 	}
-	if err := d.n.admin.DeleteRecords(ctx, below); err != nil && ctx.Err() == nil {
+	switch err := d.n.admin.DeleteRecords(ctx, below); {
+	case err == nil:
+		maps.Copy(d.purged, below)
+	case ctx.Err() == nil:
 		d.n.log.Warn("purging repartition topics fails; they keep growing until it works", "error", err)
 	}
 }
