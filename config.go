@@ -54,7 +54,21 @@ const (
 	Committed = topology.ResetNone
 )
 
-// RecordError is a record, a punctuation or a flush that failed, and where; it wraps the cause.
+// RecordError is a record, a punctuation or a flush that failed, and where; errors.As finds it in what Run returns.
+//
+//	type RecordError struct {
+//		Task      struct { Sub int; Partition int32 } // prints as in "0_3"
+//		Kind      ErrorKind // which policy it is up to
+//		Doing     string    // "processing", "calling", "punctuating", "flushing", "writing" or "starting"
+//		Topic     string    // that the record came from; "" where there is none
+//		Partition int32     // of the task
+//		Offset    int64     // -1 where there is no record
+//		Time      int64     // of the record or timer, ms
+//		Node      string    // the operator, as Topology.Describe names it
+//		At        string    // its file:line
+//		Undo      bool      // the epoch is computed again, without the record or with it once more
+//		Err       error     // the cause; Unwrap gives it
+//	}
 type RecordError = task.Error
 
 // ErrorKind says which policy a RecordError is up to: Errors.Decoding, Processing or Production.
@@ -67,10 +81,46 @@ const (
 	Production = task.Production
 )
 
-// Errors says what becomes of records that fail. The zero value stops the application at the first.
+// Errors says what becomes of records that fail. The zero value stops the application at the first. Validate reports every mistake at
+// once; Topics lists the dead-letter topics.
+//
+//	type Errors struct {
+//		// Decoding is for records that a serde cannot read (deserialization.exception.handler).
+//		Decoding ErrorPolicy
+//		// Processing is for records on which a function fails or panics, and for timers (processing.exception.handler).
+//		Processing ErrorPolicy
+//		// Production is for records that cannot be written to a topic of a sink or to a repartition topic
+//		// (production.exception.handler): they cannot be encoded, are too large, have no topic; or the broker refuses them, for
+//		// their size, their time, a missing key, or a rule of the cluster's (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE,
+//		// INVALID_TIMESTAMP, INVALID_RECORD, POLICY_VIOLATION). Of a batch that is refused the records at fault are found, and the
+//		// others written. A changelog or dead-letter topic that refuses a record, a topic that is deleted, and one that may not be
+//		// written stop the application.
+//		Production ErrorPolicy
+//		// Except, if not nil, may choose another policy for one error, by its source topic, operator, sink or cause; p is the
+//		// one of its kind. It is called on the task's goroutine and must not block.
+//		Except func(e *RecordError, p ErrorPolicy) ErrorPolicy
+//		// DeadLetters are the dead-letter topics that nothing but Except names: like the others they must exist when the
+//		// application starts, or are created on the bundled broker.
+//		DeadLetters []string
+//	}
 type Errors = task.Errors
 
 // ErrorPolicy is what becomes of one kind of error: it is tried again, then Action follows.
+//
+//	type ErrorPolicy struct {
+//		// Action is Fail, Skip or Continue.
+//		Action Action
+//		// DeadLetter is a topic to which the record is written as it was read, key, value and headers, and with further headers
+//		// __streams.errors.exception, .message, .stacktrace, .topic, .partition and .offset
+//		// (errors.dead.letter.queue.topic.name, KIP-1034); in the transaction that leaves it out. For what is no record's alone
+//		// key and value are null. The topic must exist on a cluster. Not with Fail. "": none.
+//		DeadLetter string
+//		// Retries is how often a record is tried again before Action; its task waits with it. Timers and results emitted at the
+//		// commit are not. A call of MapAsync is made again alone, whatever it comes from, and its task goes on meanwhile.
+//		Retries int
+//		// Backoff is the time before the first retry; it doubles with each, up to MaxBackoff. 0: 100 ms, and 10 s.
+//		Backoff, MaxBackoff time.Duration
+//	}
 type ErrorPolicy = task.ErrorPolicy
 
 // Action is what an error policy does in the end.
@@ -80,13 +130,23 @@ type Action = task.Action
 const (
 	// Fail stops the application. What came before the record's epoch is committed, the rest is done again by the next run.
 	Fail = task.Fail
-	// Skip leaves the record out: nothing that it did remains.
+	// Skip leaves the record out: nothing that it did remains. If it has written to a store, or the broker has refused a result of it,
+	// its epoch is undone and computed again without it; without transactions, what it had written to topics stays. Of a timer or
+	// of results emitted at the commit, which are no record's alone, what was done before the failure remains; so it does where the broker
+	// refuses what a window, a join or a suppression had held back.
 	Skip = task.Skip
-	// Continue leaves out what the operator that failed would have given on; what the record did elsewhere stands.
+	// Continue leaves out what the operator that failed would have given on, or, of a sink, the one record that cannot be
+	// written. What the record did elsewhere stands: results of other branches, and writes to stores. It is what Kafka Streams'
+	// LogAndContinue handlers do. A function that panics is skipped.
 	Continue = task.Continue
 )
 
 // PanicError is what a RecordError wraps if a user function panicked.
+//
+//	type PanicError struct {
+//		Value any    // that it panicked with; Unwrap gives it if it is an error
+//		Stack []byte // of the goroutine where it did
+//	}
 type PanicError = flow.Panic
 
 // Response is what to do about an error that no policy has dealt with.
@@ -104,22 +164,37 @@ const (
 	StopApplication = worker.StopApplication
 )
 
-// Event is something that happened to the application; see Config.Listener.
+// Event is something that happened to the application; see Config.Listener. Which fields are set depends on its kind.
+//
+//	type Event struct {
+//		Kind      EventKind
+//		State     string // as App.State says it
+//		Task      string // as in "0_3"
+//		Store     string
+//		Topic     string // the store's changelog, as are the next three
+//		Partition int32
+//		From, To  int64 // offsets that the restore begins at and goes up to
+//		At        int64 // where it is
+//		Records   int64 // how many it has read
+//		Worker    int   // counted from 0
+//		Reason    string
+//	}
 type Event = worker.Event
 
 // EventKind says what an Event is about, and which of its fields are set.
 type EventKind = worker.EventKind
 
+// Values of Event.Kind, and the fields that are set.
 const (
-	StateChanged    = worker.StateChanged
-	TaskAssigned    = worker.TaskAssigned
-	TaskRunning     = worker.TaskRunning
-	TaskReleased    = worker.TaskReleased
-	RestoreStarted  = worker.RestoreStarted
-	RestoreProgress = worker.RestoreProgress
-	RestoreEnded    = worker.RestoreEnded
-	StoreRebuilt    = worker.StoreRebuilt
-	EpochUndone     = worker.EpochUndone
+	StateChanged    = worker.StateChanged    // State
+	TaskAssigned    = worker.TaskAssigned    // Task
+	TaskRunning     = worker.TaskRunning     // Task
+	TaskReleased    = worker.TaskReleased    // Task
+	RestoreStarted  = worker.RestoreStarted  // Task, Store, Topic, Partition, From, To
+	RestoreProgress = worker.RestoreProgress // the same, At, Records
+	RestoreEnded    = worker.RestoreEnded    // the same
+	StoreRebuilt    = worker.StoreRebuilt    // Task, Store, Reason: what was on disk is not used any more
+	EpochUndone     = worker.EpochUndone     // Worker, Reason
 )
 
 // Durability says what an acknowledged write to the bundled broker survives.

@@ -45,5 +45,10 @@ var (
 	ErrNoStore = worker.ErrNoStore
 )
 
-// NotHere is the error of a query for a key that this process does not hold.
+// NotHere is the error of a query for a key that this process does not hold. It is an ErrNotHere.
+//
+//	type NotHere struct {
+//		Task  string // that has the key, as in "0_3"
+//		Owner string // the address that its process advertises (Config.Advertise); "" if it is not known
+//	}
 type NotHere = worker.NotHere

@@ -45,6 +45,27 @@ func (a *App) health(w http.ResponseWriter, ok bool) {
 }
 
 // TaskStatus says how a task does, as of a moment ago.
+//
+//	type TaskStatus struct {
+//		Task         string // as in "0_3": sub-topology and partition
+//		Worker       int
+//		Records      int64 // taken up since the task was opened
+//		Skipped      int64 // left out by the error policy
+//		Punctuations int64 // calls of timers
+//		Dropped      []struct{ Node, Reason string } // who left records out, and why
+//		DroppedCount []int64                         // how many, in the same order
+//		StreamTime   int64                           // the greatest record time that was taken up, ms; -1 before the first
+//		Buffered     int64                           // bytes of input that wait
+//		Inputs       []struct {                      // how far it is; End is -1 while it is not known; Lag is the difference
+//			Topic          string
+//			Partition      int32
+//			Committed, End int64
+//		}
+//		Stores []struct {
+//			Store  string
+//			Memory int64 // bytes
+//		}
+//	}
 type TaskStatus = worker.TaskStatus
 
 // Tasks lists the tasks that run in this process, by name.

@@ -7,6 +7,11 @@ import (
 )
 
 // Header is one record header. A nil Value is Kafka's null.
+//
+//	type Header struct {
+//		Key   string
+//		Value []byte
+//	}
 type Header = flow.Header
 
 // Record is what functions see that want more than the value.
