@@ -44,16 +44,21 @@ public class Judge {
     System.exit(0);
   }
 
+  /** An admin client that is patient: on a busy machine its first connection may take longer than the minute that it has by default. */
+  static Admin admin(String brokers) {
+    return Admin.create(Map.of("bootstrap.servers", brokers, "default.api.timeout.ms", 300_000));
+  }
+
   /** Topics with as many partitions as in Kafka's own runs. */
   static void topics(String brokers, String[] names) throws Exception {
-    try (Admin admin = Admin.create(Map.of("bootstrap.servers", brokers))) {
+    try (Admin admin = admin(brokers)) {
       admin.createTopics(Arrays.stream(names).map(t -> new NewTopic(t, t.endsWith("article") ? 3 : 5, (short) 1)).toList()).all().get();
     }
   }
 
   /** What members of a streams group are held to is the group's setting, not theirs. */
   static void group(String brokers, String id) throws Exception {
-    try (Admin admin = Admin.create(Map.of("bootstrap.servers", brokers))) {
+    try (Admin admin = admin(brokers)) {
       var group = new ConfigResource(ConfigResource.Type.GROUP, id);
       var set = Map.of("streams.session.timeout.ms", SESSION.toMillis(), "streams.heartbeat.interval.ms", SESSION.dividedBy(6).toMillis(), "streams.num.standby.replicas", 1L);
       admin.incrementalAlterConfigs(Map.of(group, set.entrySet().stream().map(e ->
