@@ -103,7 +103,8 @@ const (
 
 // settle is the goroutine that settles.
 func (p *producer) settle(cl *kgo.Client) {
-	p.sending.Lock() // whoever was handing over has stopped now
+	p.sending.Lock()
+	p.held.Store(true) // for whoever comes now; who was handing over has stopped
 	p.sending.Unlock()
 	for {
 		_ = cl.Flush(context.Background()) // answered or given up, by the broker or by who abandons it
