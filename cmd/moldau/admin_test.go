@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau/moldau/internal/broker"
 	"github.com/moldau/moldau/internal/broker/auth"
@@ -91,6 +92,24 @@ func TestAdministration(t *testing.T) {
 	}
 	do(t, b, 0, "group delete readers")
 	do(t, b, 1, "group describe readers")
+
+	join := kmsg.NewPtrStreamsGroupHeartbeatRequest()
+	process := "process"
+	join.Group, join.MemberID, join.ProcessID, join.RebalanceTimeoutMillis = "app", "thread", &process, 1000
+	join.ActiveTasks, join.StandbyTasks, join.WarmupTasks = []kmsg.TaskIDs{}, []kmsg.TaskIDs{}, []kmsg.TaskIDs{}
+	join.Topology = &kmsg.StreamsGroupHeartbeatRequestTopology{Epoch: 1, Subtopologies: []kmsg.StreamsGroupHeartbeatRequestTopologySubtopology{
+		{SubtopologyID: "0", SourceTopics: []string{"orders"}}}}
+	app, err := kgo.NewClient(kgo.SeedBrokers("moldau.invalid:9092"), kgo.Dialer(b.Dial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	if resp, err := join.RequestWith(t.Context(), app.SeedBrokers()[0]); err != nil || resp.ErrorCode != 0 {
+		t.Fatal(resp, err)
+	}
+	if out, _ := do(t, b, 0, "group describe app"); !strings.Contains(strings.Join(strings.Fields(out), " "), "orders 1 - 0 - thread") {
+		t.Errorf("group of the streams protocol:\n%s", out)
+	}
 
 	tx, err := kgo.NewClient(kgo.SeedBrokers("moldau.invalid:9092"), kgo.Dialer(b.Dial), kgo.TransactionalID("tx"))
 	if err != nil {

@@ -50,7 +50,7 @@ var groupCommand = administration("group", "consumer groups: list, describe, res
 // holder is the member that a partition is assigned to.
 type holder struct{ member, host string }
 
-// holders returns who consumes what in a group, of either protocol.
+// holders returns who consumes what in a group, of any protocol.
 func holders(ctx context.Context, a *admin, group string) (map[string]map[int32]holder, error) {
 	who := map[string]map[int32]holder{}
 	set := func(topic string, p int32, h holder) {
@@ -59,12 +59,31 @@ func holders(ctx context.Context, a *admin, group string) (map[string]map[int32]
 		}
 		who[topic][p] = h
 	}
-	// Clusters before Kafka 4 do not know the new protocol's groups, and the others are described as classic ones.
+	// Clusters before Kafka 4 do not know the new protocols' groups, and the others are described as classic ones.
 	if modern, err := a.DescribeConsumerGroups(ctx, group); err == nil && modern[group].Err == nil && modern[group].Group != "" {
 		for _, m := range modern[group].Members {
 			for topic, parts := range m.Assignment {
 				for p := range parts {
 					set(topic, p, holder{m.MemberID, m.ClientHost})
+				}
+			}
+		}
+		return who, nil
+	}
+	if g := streamsGroup(ctx, a, group); g != nil {
+		reads := map[string][]string{}
+		for _, sub := range g.Topology.Subtopologies {
+			reads[sub.SubtopologyID] = slices.Clone(sub.SourceTopics)
+			for _, t := range sub.RepartitionSourceTopics {
+				reads[sub.SubtopologyID] = append(reads[sub.SubtopologyID], t.Topic)
+			}
+		}
+		for _, m := range g.Members {
+			for _, task := range m.Assignment.ActiveTasks {
+				for _, topic := range reads[task.SubtopologyID] {
+					for _, p := range task.Partitions {
+						set(topic, p, holder{m.MemberID, m.ClientHost})
+					}
 				}
 			}
 		}
@@ -91,6 +110,22 @@ func holders(ctx context.Context, a *admin, group string) (map[string]map[int32]
 		}
 	}
 	return who, nil
+}
+
+// streamsGroup returns a group of the streams protocol (KIP-1071), nil if it is none or the cluster knows none. kgo does not
+// know yet that its coordinator is to be asked.
+func streamsGroup(ctx context.Context, a *admin, group string) *kmsg.StreamsGroupDescribeResponseGroup {
+	at := a.FindGroupCoordinators(ctx, group)[group]
+	if at.Err != nil {
+		return nil
+	}
+	q := kmsg.NewPtrStreamsGroupDescribeRequest()
+	q.Groups = []string{group}
+	resp, err := q.RequestWith(ctx, a.kafka.Broker(int(at.NodeID)))
+	if err != nil || len(resp.Groups) != 1 || resp.Groups[0].ErrorCode != 0 || resp.Groups[0].Topology == nil {
+		return nil
+	}
+	return &resp.Groups[0]
 }
 
 func describeGroup(ctx context.Context, a *admin, args []string) error {
