@@ -114,7 +114,12 @@ type Input struct {
 }
 
 // Plan says who runs what, ordered by member ID.
-type Plan struct{ Members []Share }
+type Plan struct {
+	Members []Share
+	// Releasing are the IDs of members that run what others are to have, in order: they let go of it and join again. One that is
+	// started anew in the place of another before that one has joined again must do so instead.
+	Releasing []string
+}
 
 // Share is one member's part of a plan, tasks in order.
 type Share struct {
@@ -152,9 +157,19 @@ func Cooperative(plan Plan, members []Member) Plan {
 		s := &out.Members[i]
 		s.Active = slices.DeleteFunc(slices.Clone(s.Active), func(t Task) bool {
 			o, ok := owners[t]
-			return ok && (o.disputed || members[o.member].ID != s.ID)
+			if !ok || !o.disputed && members[o.member].ID == s.ID {
+				return false
+			}
+			for j := range members {
+				if slices.Contains(members[j].Owned, t) {
+					out.Releasing = append(out.Releasing, members[j].ID)
+				}
+			}
+			return true
 		})
 	}
+	slices.Sort(out.Releasing)
+	out.Releasing = slices.Compact(out.Releasing)
 	return out
 }
 

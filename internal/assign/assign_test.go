@@ -223,6 +223,9 @@ func TestCooperativeNeverRunsTwice(t *testing.T) {
 			if onceEach(in, step) == nil {
 				break
 			}
+			if len(step.Releasing) == 0 {
+				t.Fatalf("seed %d: tasks wait, and nobody is to let go of them", seed)
+			}
 			if round > 2 {
 				t.Fatalf("seed %d: not settled after %d rounds", seed, round)
 			}
@@ -302,6 +305,9 @@ func TestBalanceCases(t *testing.T) {
 			if slices.Contains(s.Active, Task{0, 0}) {
 				t.Errorf("%s runs a disputed task", s.ID)
 			}
+		}
+		if !slices.Equal(p.Releasing, []string{"a", "b"}) {
+			t.Errorf("%v let go of it", p.Releasing)
 		}
 	})
 	t.Run("nobody there", func(t *testing.T) {

@@ -69,6 +69,13 @@ func AppendPlan(dst []byte, p Plan) []byte {
 		dst = appendTasks(dst, s.Active)
 		dst = appendTasks(dst, s.Standby)
 	}
+	if len(p.Releasing) == 0 {
+		return dst
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(p.Releasing)))
+	for _, id := range p.Releasing {
+		dst = appendString(dst, id)
+	}
 	return dst
 }
 
@@ -81,6 +88,12 @@ func DecodePlan(src []byte) (Plan, error) {
 	var p Plan
 	for range d.count(4) {
 		p.Members = append(p.Members, Share{ID: d.string(), Endpoint: d.string(), Active: d.tasks(), Standby: d.tasks()})
+	}
+	if len(d.src) > 0 {
+		for range d.count(1) {
+			p.Releasing = append(p.Releasing, d.string())
+		}
+		d.bad = d.bad || len(p.Releasing) == 0 // none are not written
 	}
 	return p, d.end()
 }

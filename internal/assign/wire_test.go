@@ -24,6 +24,10 @@ func TestWire(t *testing.T) {
 	if _, err := DecodePlan([]byte{version + 1, 0}); !errors.Is(err, ErrVersion) {
 		t.Errorf("another version: %v", err)
 	}
+	releasing := Plan{Members: plan.Members, Releasing: []string{"a", "b"}}
+	if got, err := DecodePlan(AppendPlan(nil, releasing)); err != nil || !reflect.DeepEqual(got, releasing) {
+		t.Errorf("%+v, %v", got, err)
+	}
 	full := AppendPlan(nil, plan)
 	for n := range full {
 		if _, err := DecodePlan(full[:n]); err == nil {
@@ -51,6 +55,7 @@ func FuzzHello(f *testing.F) {
 
 func FuzzPlan(f *testing.F) {
 	f.Add(AppendPlan(nil, plan))
+	f.Add(AppendPlan(nil, Plan{Releasing: []string{"a"}}))
 	f.Add([]byte{version, 0xff, 0xff, 0x03})
 	f.Fuzz(func(t *testing.T, src []byte) {
 		p, err := DecodePlan(src)

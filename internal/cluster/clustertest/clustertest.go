@@ -73,6 +73,7 @@ func Run(t *testing.T, s Setup) {
 		{"topics found by pattern", found},
 		{"restart", restart},
 		{"restart among others", restartOfMany},
+		{"restart before tasks are handed over", restartWhileReleasing},
 		{"two with one instance id", usurped},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -278,6 +278,20 @@ func restart(e *env) {
 	e.holds(tp(dst, 0), "committed", "again")
 }
 
+// restartWhileReleasing is the restart of a static member that was to let go of partitions and had not joined again: who is to have
+// them gets them.
+func restartWhileReleasing(e *env) {
+	t := e.topic("t", 4)
+	old := e.member(e.s.Connect(e), "p", one(t))
+	e.until("all to be p's", steps(old), func() bool { return len(old.owned) == 4 })
+	old.hold = true
+	q := e.member(e.c, "q", one(t))
+	e.until("the revocation", steps(old, q), func() bool { return len(old.revoked) == 2 })
+	// Killed here.
+	p := e.member(e.s.Connect(e), "p", one(t))
+	e.until("both to own two", steps(p, q), func() bool { return len(p.owned) == 2 && len(q.owned) == 2 })
+}
+
 // restartOfMany is the restart of one static member among others: it must cost them nothing, not even a rebalance.
 func restartOfMany(e *env) {
 	t := e.topic("t", 4)

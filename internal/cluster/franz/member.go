@@ -124,6 +124,7 @@ func check(cfg cluster.MemberConfig) error {
 // onAssigned ends a rebalance. What was lost before it and is ours again comes as if it were new.
 func (m *member) onAssigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
 	m.strange = time.Time{}
+	first := m.id == ""
 	m.evicted(cl, nil)
 	tps := append(tpsOf(added), m.anew...)
 	m.anew = nil
@@ -132,7 +133,12 @@ func (m *member) onAssigned(_ context.Context, cl *kgo.Client, added map[string]
 	for _, tp := range tps {
 		m.held[tp] = true
 	}
-	m.push(cl, queued{Event: cluster.Event{Kind: cluster.Assigned, Partitions: tps, UserData: m.balancer.userData()}})
+	data := m.balancer.userData()
+	m.push(cl, queued{Event: cluster.Event{Kind: cluster.Assigned, Partitions: tps, UserData: data}})
+	if plan, err := assign.DecodePlan(data); first && err == nil && m.cfg.Instance != "" && slices.Contains(plan.Releasing, m.cfg.Instance) {
+		// Our predecessor was to let go of tasks and to join again, and died before it had. The group waits for that.
+		cl.ForceRebalance()
+	}
 }
 
 // onRevoked holds the rebalance up until the tasks are committed or undone.
