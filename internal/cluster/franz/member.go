@@ -135,7 +135,10 @@ func (m *member) onAssigned(_ context.Context, cl *kgo.Client, added map[string]
 	}
 	data := m.balancer.userData()
 	m.push(cl, queued{Event: cluster.Event{Kind: cluster.Assigned, Partitions: tps, UserData: data}})
-	if plan, err := assign.DecodePlan(data); first && err == nil && m.cfg.Instance != "" && slices.Contains(plan.Releasing, m.cfg.Instance) {
+	if !first || m.cfg.Instance == "" {
+		return
+	}
+	if plan, err := assign.DecodePlan(data); err == nil && slices.Contains(plan.Releasing, m.cfg.Instance) {
 		// Our predecessor was to let go of tasks and to join again, and died before it had. The group waits for that.
 		cl.ForceRebalance()
 	}
