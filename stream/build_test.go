@@ -55,7 +55,7 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			return ""
 		}, topology.ErrStore, `records wait in "waiting" for 101ms, but the history of store "history" goes back by 100ms only`},
 		{"a buffer for a processor", func(b *stream.Builder) string {
-			b.Stream(text).Process(func() stream.Processor[string, string, string, string] { return nil }, waiting)
+			b.Stream(text).Process(func() stream.Processor[string, string, string, string] { return &tally{} }, seen, waiting)
 			return ""
 		}, topology.ErrStore, `buffer "waiting" belongs to an operator`},
 		{"a history of less than nothing", func(b *stream.Builder) string {
@@ -133,7 +133,7 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 		}, topology.ErrConflict, "an unlimited window never closes"},
 		{"a processor's window store", func(b *stream.Builder) string {
 			at := here()
-			b.Stream(text).ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }, panes).To(out)
+			b.Stream(text).ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }, row, panes).To(out)
 			return next(at)
 		}, topology.ErrStore, `store "panes" is used by processors only and must say how long`},
 		{"a join's window", func(b *stream.Builder) string {
@@ -240,12 +240,104 @@ func TestEveryNodeKnowsItsLine(t *testing.T) {
 	}
 }
 
-func TestAStoreThatIsNotConnected(t *testing.T) {
+// visitor opens stores, reads one, sets timers and fails, as it is told.
+type visitor struct {
+	opens  []state.KeyValue[string, string]
+	timer  time.Duration
+	fails  bool
+	seen   *[]string
+	opened []*state.KV[string, string]
+}
+
+func (p *visitor) Init(s *stream.Scope[string, string]) error {
+	for _, h := range p.opens {
+		p.opened = append(p.opened, h.Open(s))
+	}
+	for _, kv := range p.opened {
+		kv.Put("a", "put")
+		if v, ok := kv.Get("a"); ok {
+			*p.seen = append(*p.seen, v)
+		}
+	}
+	s.Every(p.timer, func(*stream.Context[string, string], time.Time) error { panic("a timer fired") })
+	*p.seen = append(*p.seen, fmt.Sprint("Init in ", s.Partition()))
+	if p.fails {
+		panic("no database")
+	}
+	return nil
+}
+func (p *visitor) Process(*stream.Context[string, string], rec) error { return nil }
+func (p *visitor) Close() error                                       { *p.seen = append(*p.seen, "Close"); return nil }
+
+// What a processor cannot have is found by Build, all at once, and it is told on which line.
+func TestBuildTriesProcessors(t *testing.T) {
+	type processor = stream.Processor[string, string, string, string]
+	other := state.NewKeyValue("other", serde.String, serde.String)
+	var seen []string
+	visits := func(p visitor) func() processor {
+		p.seen = &seen
+		return func() processor { return &p }
+	}
+	b := stream.NewBuilder()
+	in := b.Stream(text)
+	b.Table(rows, row)
+	line := here()
+	in.Process(visits(visitor{opens: []state.KeyValue[string, string]{row, other}, timer: time.Second}), row)
+	in.Process(visits(visitor{timer: time.Microsecond, fails: true}))
+	in.Process(visits(visitor{opens: []state.KeyValue[string, string]{{}}, timer: time.Second}))
+	in.Process(func() processor { return nil })
+	in.ProcessValues[string](nil)
+	in.ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }, other)
+	in.Process(visits(visitor{opens: []state.KeyValue[string, string]{row}, timer: time.Second, fails: true}), row) // as it may be
+	in.Process(visits(visitor{opens: []state.KeyValue[string, string]{row}, timer: time.Second}), row)
+	_, err := b.Build()
+	var all topology.Mistakes
+	if !errors.As(err, &all) {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		kind error
+		text string
+	}{
+		{topology.ErrStore, `store "other" is not connected to this processor, whose Init opens it; name its handle in this call`},
+		{topology.ErrProcessor, "Init sets a timer of 1µs; the least is 1ms"},
+		{topology.ErrHandle, "Init opens a store by the zero value of a handle"},
+		{topology.ErrProcessor, "there is no processor: the function that makes it is nil, or gives nil"},
+		{topology.ErrProcessor, "there is no processor"},
+		{topology.ErrStore, `store "row" is not connected`},
+	} {
+		if i >= len(all) || !errors.Is(all[i], want.kind) || !strings.HasPrefix(all[i].Text, want.text) || !strings.Contains(all[i].At, "build_test.go:") {
+			t.Errorf("%d: not found: %s", i, want.text)
+		}
+	}
+	if len(all) != 6 {
+		t.Errorf("%d mistakes: %v", len(all), err)
+	}
+	if all[0].At != next(line) {
+		t.Errorf("%s instead of %s", all[0].At, next(line))
+	}
+	if got, want := strings.Join(seen, ", "), "Init in 0, Init in 0, Init in 0, Init in 0, Init in 0, Close"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if _, again := b.Build(); again == nil || again.Error() != err.Error() {
+		t.Errorf("Build again: %v", again)
+	}
+}
+
+// What Init does only later, in a task, is told when the task starts.
+func TestAStoreThatIsOpenedLater(t *testing.T) {
+	made := 0
 	d := streamtest.New(t, func(b *stream.Builder) {
 		b.Table(rows, row)
-		b.Stream(text).ProcessValues(func() stream.ValueProcessor[string, string, string] { return &enrich{} }).To(out)
+		b.Stream(text).Process(func() stream.Processor[string, string, string, string] {
+			p := &visitor{timer: time.Second, seen: new([]string)}
+			if made++; made > 1 {
+				p.opens = append(p.opens, row)
+			}
+			return p
+		})
 	}, streamtest.KeepErrors())
-	if err := d.Err(); err == nil || !strings.Contains(err.Error(), `store "row" is not connected to this processor`) || !strings.Contains(err.Error(), "build_test.go:") {
+	if err := d.Err(); !errors.Is(err, topology.ErrStore) || !strings.Contains(err.Error(), `store "row" is not connected to this processor`) || !strings.Contains(err.Error(), "build_test.go:") {
 		t.Error(err)
 	}
 }

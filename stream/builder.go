@@ -27,6 +27,7 @@ type Builder struct {
 	sources []*topology.Node
 	written []*crossing
 	around  func(Call, func() error) error
+	trials  []func() // of processors, which Build makes
 }
 
 // crossing is a repartition topic with its two ends.
@@ -39,8 +40,15 @@ type crossing struct {
 // NewBuilder starts an empty topology.
 func NewBuilder() *Builder { return &Builder{} }
 
-// Build checks everything and cuts the graph into sub-topologies. The error is a topology.Mistakes.
-func (b *Builder) Build() (*topology.Topology, error) { return b.graph.Build() }
+// Build checks everything and cuts the graph into sub-topologies. The error is a topology.Mistakes. It calls the Init of each
+// processor, on a value of its own, to learn which stores that opens.
+func (b *Builder) Build() (*topology.Topology, error) {
+	for _, try := range b.trials {
+		try()
+	}
+	b.trials = nil
+	return b.graph.Build()
+}
 
 // Stream reads topics of one type. Between topics there is no order but that of time.
 func (b *Builder) Stream[K, V any](t Topic[K, V], more ...Topic[K, V]) *KStream[K, V] {

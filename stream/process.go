@@ -2,7 +2,7 @@ package stream
 
 import (
 	"fmt"
-	"io"
+	"slices"
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
@@ -14,18 +14,28 @@ import (
 // goroutine at a time uses it. What it keeps in fields is lost at a restart, and starts afresh when an epoch is undone:
 // state belongs in stores. If it is an io.Closer, Close is called when the task ends.
 type Processor[K, V, K2, V2 any] interface {
-	// Init opens stores and sets timers.
+	// Init opens stores and sets timers, once per task. Build calls it as well, on a value of its own, to learn which stores that
+	// opens: they are empty there and take nothing, timers do not fire, the partition is 0, what Init itself returns or panics
+	// with is passed over, and Close follows at once.
 	Init(*Scope[K2, V2]) error
 	Process(*Context[K2, V2], Record[K, V]) error
 }
 
 // scope is what both kinds of Scope are made of: a state.Opener.
 type scope struct {
-	env    flow.Env
-	node   *topology.Node
-	ctx    *flow.Ctx // of the call in hand; in Init one of its own
-	failed error
-	b      *Builder
+	env      flow.Env
+	node     *topology.Node
+	ctx      *flow.Ctx // of the call in hand; in Init one of its own
+	mistakes topology.Mistakes
+	b        *Builder
+}
+
+func (s *scope) base() *scope { return s }
+
+func (s *scope) fail(kind error, format string, args ...any) *topology.Mistake {
+	m := &topology.Mistake{At: s.node.At, Text: fmt.Sprintf(format, args...), Kind: kind}
+	s.mistakes = append(s.mistakes, m)
+	return m
 }
 
 // around calls a timer.
@@ -44,29 +54,25 @@ func (s *scope) Expired() { s.env.Dropped(s.node.ID, expired) }
 
 // OpenStore is for handles of stores: give the scope to their Open. Only stores named in the call of Process can be opened.
 func (s *scope) OpenStore(spec *flow.StoreSpec) (flow.Store, error) {
-	st, err := s.open(spec)
-	if err != nil && s.failed == nil {
-		s.failed = err
+	if spec == nil {
+		return nil, s.fail(topology.ErrHandle, "Init opens a store by the zero value of a handle; declare the handle and name it in this call")
 	}
-	return st, err
+	if !s.connected(spec) {
+		return nil, s.fail(topology.ErrStore, "store %q is not connected to this processor, whose Init opens it; name its handle in this call", spec.Name)
+	}
+	if st := s.env.Store(spec.Name); st != nil {
+		return st, nil
+	}
+	return nil, errTrial
 }
 
-func (s *scope) open(spec *flow.StoreSpec) (flow.Store, error) {
+func (s *scope) connected(spec *flow.StoreSpec) bool {
 	root := spec.Root
 	if root == nil {
 		root = spec
 	}
-	for _, have := range s.node.Stores {
-		if have.Spec.Root == root {
-			return s.env.Store(spec.Name), nil
-		}
-	}
-	for _, have := range s.node.Globals {
-		if have.Store.Spec.Root == root {
-			return s.env.Store(spec.Name), nil
-		}
-	}
-	return nil, fmt.Errorf("store %q is not connected to this processor; name its handle in the call at %s", spec.Name, s.node.At)
+	return slices.ContainsFunc(s.node.Stores, func(have *topology.Store) bool { return have.Spec.Root == root }) ||
+		slices.ContainsFunc(s.node.Globals, func(have *topology.Global) bool { return have.Store.Spec.Root == root })
 }
 
 // Scope is a processor's view of its task: stores to open, timers to set.
@@ -92,7 +98,7 @@ func (s *Scope[K2, V2]) EveryStreamTime(d time.Duration, f func(c *Context[K2, V
 
 func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[K2, V2], time.Time) error) (stop func()) {
 	if d < time.Millisecond {
-		s.failed = fmt.Errorf("a timer of %v: the least is 1ms", d)
+		s.fail(topology.ErrProcessor, "Init sets a timer of %v; the least is 1ms", d)
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
@@ -160,13 +166,14 @@ func (x *Context[K2, V2]) RequestCommit() { x.env.RequestCommit() }
 func (s *KStream[K, V]) Process[K2, V2 any](new func() Processor[K, V, K2, V2], stores ...state.Handle) *KStream[K2, V2] {
 	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true, At: where()}
 	s.b.connect(n, stores)
+	start := starter(s.b, n, new, func(in scope) *Scope[K2, V2] { return &Scope[K2, V2]{scope: in} })
 	n.Wire = func(env flow.Env, children []any) (any, error) {
-		p := new()
-		x := newContext[K2, V2](s.b, env, n, children)
-		sc := &Scope[K2, V2]{scope{env: env, node: n, b: s.b}, x}
-		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
+		p, sc, err := start(env)
+		if err != nil {
 			return nil, err
 		}
+		x := newContext[K2, V2](s.b, env, n, children)
+		sc.call = x
 		return fn[K, V](func(c *flow.Ctx, k K, v V) {
 			sc.ctx, x.c = c, c
 			c.Node = n.ID
@@ -198,25 +205,6 @@ func newContext[K2, V2 any](b *Builder, env flow.Env, n *topology.Node, children
 		to, ok := named[label]
 		return to, ok
 	}}
-}
-
-// start runs Init and notes what went wrong in it.
-func start(env flow.Env, p any, s *scope, init func() error) error {
-	s.ctx = &flow.Ctx{Time: -1, Offset: -1, Partition: env.Partition()}
-	err := flow.Safely(init)
-	if s.failed == nil {
-		s.failed = s.ctx.Err // of a view
-	}
-	if s.failed != nil {
-		return s.failed
-	}
-	if err != nil {
-		return err
-	}
-	if closer, ok := p.(io.Closer); ok {
-		env.Close(func() error { return flow.Safely(closer.Close) })
-	}
-	return nil
 }
 
 // ProcessFunc is Process without stores or timers.
@@ -265,7 +253,7 @@ func (s *ValueScope) EveryStreamTime(d time.Duration, f func(at time.Time) error
 
 func (s *ValueScope) every(d time.Duration, streamTime bool, f func(time.Time) error) (stop func()) {
 	if d < time.Millisecond {
-		s.failed = fmt.Errorf("a timer of %v: the least is 1ms", d)
+		s.fail(topology.ErrProcessor, "Init sets a timer of %v; the least is 1ms", d)
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
@@ -334,13 +322,13 @@ func (x *ValueContext[V2]) RequestCommit() { x.env.RequestCommit() }
 func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2], stores ...state.Handle) *KStream[K, V2] {
 	n := &topology.Node{Kind: "processValues", Parents: []*topology.Node{s.n}, At: where()}
 	s.b.connect(n, stores)
+	start := starter(s.b, n, new, func(in scope) *ValueScope { return &ValueScope{in} })
 	add(s.b, n, func(env flow.Env, down fn[K, V2]) (fn[K, V], error) {
 		var key K
 		x := &ValueContext[V2]{env: env}
 		x.emit = func(v V2) { down(x.c, key, v) }
-		p := new()
-		sc := &ValueScope{scope{env: env, node: n, b: s.b}}
-		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
+		p, sc, err := start(env)
+		if err != nil {
 			return nil, err
 		}
 		return func(c *flow.Ctx, k K, v V) {

@@ -21,10 +21,10 @@ func (t *KTable[K, V]) TransformStored[V2 any](new func() ValueTransformer[K, V,
 	s := t.b.graph.Own(spec(h), n.At, n)
 	t.b.connect(n, stores)
 	null := nullness[V2]()
+	start := starter(t.b, n, new, func(in scope) *ValueScope { return &ValueScope{in} })
 	addTable(t.b, n, func(env flow.Env, down tfn[K, V2], alone bool) (tfn[K, V], error) {
-		p := new()
-		sc := &ValueScope{scope{env: env, node: n, b: t.b}}
-		if err := start(env, p, &sc.scope, func() error { return p.Init(sc) }); err != nil {
+		p, sc, err := start(env)
+		if err != nil {
 			return nil, err
 		}
 		kept := keeps(env, n, s, down, alone)

@@ -21,6 +21,7 @@ var (
 	ErrNotPartitioned = errors.New("not partitioned by key")
 	ErrNotCopart      = errors.New("not co-partitioned")
 	ErrStore          = errors.New("wrong use of a store")
+	ErrProcessor      = errors.New("a processor cannot begin")
 	ErrHandle         = errors.New("missing handle")
 	ErrEmpty          = errors.New("nothing to run")
 )
