@@ -247,9 +247,11 @@ type visitor struct {
 	fails  bool
 	seen   *[]string
 	opened []*state.KV[string, string]
+	scope  *stream.Scope[string, string]
 }
 
 func (p *visitor) Init(s *stream.Scope[string, string]) error {
+	p.scope = s
 	for _, h := range p.opens {
 		p.opened = append(p.opened, h.Open(s))
 	}
@@ -266,8 +268,15 @@ func (p *visitor) Init(s *stream.Scope[string, string]) error {
 	}
 	return nil
 }
-func (p *visitor) Process(*stream.Context[string, string], rec) error { return nil }
-func (p *visitor) Close() error                                       { *p.seen = append(*p.seen, "Close"); return nil }
+
+// Process sets a timer that cannot be if it is told to.
+func (p *visitor) Process(_ *stream.Context[string, string], r rec) error {
+	if r.Value == "timer" {
+		p.scope.Every(0, nil)
+	}
+	return nil
+}
+func (p *visitor) Close() error { *p.seen = append(*p.seen, "Close"); return nil }
 
 // What a processor cannot have is found by Build, all at once, and it is told on which line.
 func TestBuildTriesProcessors(t *testing.T) {
@@ -299,9 +308,9 @@ func TestBuildTriesProcessors(t *testing.T) {
 		kind error
 		text string
 	}{
-		{topology.ErrStore, `store "other" is not connected to this processor, whose Init opens it; name its handle in this call`},
-		{topology.ErrProcessor, "Init sets a timer of 1µs; the least is 1ms"},
-		{topology.ErrHandle, "Init opens a store by the zero value of a handle"},
+		{topology.ErrStore, `store "other" is not connected to this processor, which opens it; name its handle in this call`},
+		{topology.ErrProcessor, "a timer of 1µs is set; the least is 1ms"},
+		{topology.ErrHandle, "a store is opened by the zero value of a handle"},
 		{topology.ErrProcessor, "there is no processor: the function that makes it is nil, or gives nil"},
 		{topology.ErrProcessor, "there is no processor"},
 		{topology.ErrStore, `store "row" is not connected`},
@@ -339,5 +348,20 @@ func TestAStoreThatIsOpenedLater(t *testing.T) {
 	}, streamtest.KeepErrors())
 	if err := d.Err(); !errors.Is(err, topology.ErrStore) || !strings.Contains(err.Error(), `store "row" is not connected to this processor`) || !strings.Contains(err.Error(), "build_test.go:") {
 		t.Error(err)
+	}
+}
+
+// What a processor gets wrong once it runs is an error of the record in hand.
+func TestATimerThatIsSetLater(t *testing.T) {
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Stream(text).Process(func() stream.Processor[string, string, string, string] {
+			return &visitor{timer: time.Second, seen: new([]string)}
+		})
+	}, streamtest.SkipErrors())
+	in := streamtest.In(d, text)
+	in.Send("a", "nothing")
+	in.Send("a", "timer")
+	if d.Skipped() != 1 {
+		t.Errorf("%d records skipped", d.Skipped())
 	}
 }

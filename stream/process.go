@@ -26,15 +26,19 @@ type scope struct {
 	env      flow.Env
 	node     *topology.Node
 	ctx      *flow.Ctx // of the call in hand; in Init one of its own
-	mistakes topology.Mistakes
+	mistakes *topology.Mistakes // of Init; nil later
 	b        *Builder
 }
 
 func (s *scope) base() *scope { return s }
 
-func (s *scope) fail(kind error, format string, args ...any) *topology.Mistake {
+// fail notes a mistake: in Init for Build and the start of the task, later as an error of the record in hand.
+func (s *scope) fail(kind error, format string, args ...any) error {
 	m := &topology.Mistake{At: s.node.At, Text: fmt.Sprintf(format, args...), Kind: kind}
-	s.mistakes = append(s.mistakes, m)
+	if s.mistakes != nil {
+		*s.mistakes = append(*s.mistakes, m)
+	}
+	s.ctx.Fail(s.node.ID, m)
 	return m
 }
 
@@ -55,10 +59,10 @@ func (s *scope) Expired() { s.env.Dropped(s.node.ID, expired) }
 // OpenStore is for handles of stores: give the scope to their Open. Only stores named in the call of Process can be opened.
 func (s *scope) OpenStore(spec *flow.StoreSpec) (flow.Store, error) {
 	if spec == nil {
-		return nil, s.fail(topology.ErrHandle, "Init opens a store by the zero value of a handle; declare the handle and name it in this call")
+		return nil, s.fail(topology.ErrHandle, "a store is opened by the zero value of a handle; declare the handle and name it in this call")
 	}
 	if !s.connected(spec) {
-		return nil, s.fail(topology.ErrStore, "store %q is not connected to this processor, whose Init opens it; name its handle in this call", spec.Name)
+		return nil, s.fail(topology.ErrStore, "store %q is not connected to this processor, which opens it; name its handle in this call", spec.Name)
 	}
 	if st := s.env.Store(spec.Name); st != nil {
 		return st, nil
@@ -98,7 +102,7 @@ func (s *Scope[K2, V2]) EveryStreamTime(d time.Duration, f func(c *Context[K2, V
 
 func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[K2, V2], time.Time) error) (stop func()) {
 	if d < time.Millisecond {
-		s.fail(topology.ErrProcessor, "Init sets a timer of %v; the least is 1ms", d)
+		s.fail(topology.ErrProcessor, "a timer of %v is set; the least is 1ms", d)
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
@@ -253,7 +257,7 @@ func (s *ValueScope) EveryStreamTime(d time.Duration, f func(at time.Time) error
 
 func (s *ValueScope) every(d time.Duration, streamTime bool, f func(time.Time) error) (stop func()) {
 	if d < time.Millisecond {
-		s.fail(topology.ErrProcessor, "Init sets a timer of %v; the least is 1ms", d)
+		s.fail(topology.ErrProcessor, "a timer of %v is set; the least is 1ms", d)
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {

@@ -12,7 +12,8 @@ import (
 // along with all other mistakes, which store a processor opens and its call does not name.
 func starter[P interface{ Init(S) error }, S interface{ base() *scope }](b *Builder, n *topology.Node, new func() P, with func(scope) S) func(flow.Env) (P, S, error) {
 	start := func(env flow.Env) (p P, s S, err error) {
-		s = with(scope{env: env, node: n, b: b, ctx: &flow.Ctx{Time: -1, Offset: -1, Partition: env.Partition()}})
+		var mistakes topology.Mistakes
+		s = with(scope{env: env, node: n, b: b, ctx: &flow.Ctx{Time: -1, Offset: -1, Partition: env.Partition()}, mistakes: &mistakes})
 		in := s.base()
 		err = flow.Safely(func() error {
 			if new != nil {
@@ -23,8 +24,8 @@ func starter[P interface{ Init(S) error }, S interface{ base() *scope }](b *Buil
 			}
 			return p.Init(s)
 		})
-		if len(in.mistakes) > 0 {
-			err = in.mistakes
+		if in.mistakes = nil; len(mistakes) > 0 {
+			err = mistakes
 		} else if in.ctx.Err != nil {
 			err = in.ctx.Err // of a view
 		}
