@@ -95,7 +95,7 @@ func (b *Broker) open() (err error) {
 	c := b.cfg
 	if b.log, err = log.Open(log.Options{
 		FS: c.FS, Dir: c.Dir, Durability: c.Durability, Interval: c.SyncInterval, CacheBytes: c.CacheBytes, WALBytes: c.walBytes,
-		BootID: c.BootID, AllowTruncate: c.AllowTruncate, Now: c.Now, Logger: c.Logger,
+		LargeBatch: c.largeBatch, BootID: c.BootID, AllowTruncate: c.AllowTruncate, Now: c.Now, Logger: c.Logger,
 	}); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}

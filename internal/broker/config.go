@@ -81,8 +81,9 @@ type Config struct {
 	// Logger takes what operators should know; default slog.Default().
 	Logger *slog.Logger
 
-	walBytes int64         // size of a file of the write-ahead log; small ones make crash tests fast
-	planted  func(*Broker) // breaks the broker before it serves: a bug that a checker must find
+	walBytes   int64         // size of a file of the write-ahead log; small ones make crash tests fast
+	largeBatch int           // what a batch has that is written without a copy; little makes crash tests meet them
+	planted    func(*Broker) // breaks the broker before it serves: a bug that a checker must find
 }
 
 // Validate reports every mistake at once.

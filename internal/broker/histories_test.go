@@ -21,7 +21,8 @@ import (
 )
 
 // TestHistories has clients work while the broker and they themselves are struck, and has the history of it checked. By turns
-// the broker is a process that is killed, and one in this process whose disk loses power; the seed says which. MOLDAU_ROUNDS
+// the broker is a process that is killed, every second time without syncing, and one in this process whose disk loses power; the seed
+// says which. MOLDAU_ROUNDS
 // rounds of MOLDAU_ROUND each; two of two seconds by default.
 func TestHistories(t *testing.T) {
 	if testing.Short() {
@@ -42,7 +43,7 @@ func TestHistories(t *testing.T) {
 	}
 	for n := range uint64(rounds) {
 		seed := seed + n
-		r := &round{seed: seed, length: length, powerLoss: seed%2 == 1, next: seed%3 == 2, blows: usual, every: time.Second, patience: 2 * time.Minute}
+		r := &round{seed: seed, length: length, powerLoss: seed%2 == 1, unsynced: seed%4 == 2, next: seed%3 == 2, blows: usual, every: time.Second, patience: 2 * time.Minute}
 		r.run(t)
 		if r.stuck != nil {
 			t.Errorf("seed %d: %v", r.seed, r.stuck)
@@ -65,6 +66,7 @@ type round struct {
 	seed      uint64
 	length    time.Duration
 	powerLoss bool
+	unsynced  bool // Durability OS, for a process
 	next      bool
 	plant     string
 	blows     []blow
@@ -85,7 +87,7 @@ func (r *round) run(t *testing.T) {
 	if r.powerLoss {
 		l.to, err = newEmbedded(l, rng, r.plant)
 	} else {
-		l.to, err = newProcess(t.TempDir(), r.plant)
+		l.to, err = newProcess(t.TempDir(), r.plant, r.unsynced)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/moldau/moldau/internal/broker/log"
 )
 
 // What the workload of histories runs against: a broker that can be struck.
@@ -101,7 +104,7 @@ func (l *line) setDown(down bool) {
 // testedConfig makes much happen in little time: files change often, little is kept in memory, sessions are short.
 func testedConfig(fs vfs.FS, dir string) Config {
 	return Config{
-		Dir: dir, FS: fs, walBytes: 1 << 20, CacheBytes: 1 << 20, MinSessionTimeout: time.Second,
+		Dir: dir, FS: fs, walBytes: 1 << 20, largeBatch: 300, CacheBytes: 1 << 20, MinSessionTimeout: time.Second,
 		ConsumerSessionTimeout: 5 * time.Second, ConsumerHeartbeatInterval: 500 * time.Millisecond, Logger: discard(),
 	}
 }
@@ -145,6 +148,7 @@ func (s slowFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 // process is a broker in a process of its own, which kill -9 ends.
 type process struct {
 	dir, plant string
+	unsynced   bool // Durability OS
 	addr       atomic.Pointer[string]
 	cmd        *exec.Cmd
 	in         io.WriteCloser
@@ -155,10 +159,11 @@ type process struct {
 const (
 	childDir   = "MOLDAU_TEST_BROKER"
 	childPlant = "MOLDAU_TEST_PLANT"
+	childSyncs = "MOLDAU_TEST_SYNCS"
 )
 
-func newProcess(dir, plant string) (*process, error) {
-	p := &process{dir: dir, plant: plant}
+func newProcess(dir, plant string, unsynced bool) (*process, error) {
+	p := &process{dir: dir, plant: plant, unsynced: unsynced}
 	return p, p.start()
 }
 
@@ -170,6 +175,9 @@ func serveChild(dir string) {
 	c.BootID = "test"
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	c.planted = plants[os.Getenv(childPlant)].plant
+	if os.Getenv(childSyncs) == "false" {
+		c.Durability = log.OS
+	}
 	b, err := Start(context.Background(), c)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -184,7 +192,7 @@ func serveChild(dir string) {
 
 func (p *process) start() error {
 	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), childDir+"="+p.dir, childPlant+"="+p.plant)
+	p.cmd.Env = append(os.Environ(), childDir+"="+p.dir, childPlant+"="+p.plant, childSyncs+"="+strconv.FormatBool(!p.unsynced))
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -54,6 +54,8 @@ type Options struct {
 	// CacheBytes bounds the recently written batches kept in memory, so that readers at the tail touch no disk;
 	// default 32 MiB.
 	CacheBytes int64
+	// LargeBatch is what a batch has that is written without a copy, and once under Durability OS; default 32 KiB.
+	LargeBatch int
 	// ProducerExpiry is how long the state of a producer that writes nothing is kept; default one day
 	// (producer.id.expiration.ms).
 	ProducerExpiry time.Duration
@@ -69,7 +71,6 @@ type Options struct {
 	Logger *slog.Logger
 
 	openSegments int // how many segments' files are open at most; few make crash tests meet closed ones
-	largeBatch   int // what a batch has that is written without a copy; little makes crash tests meet them
 }
 
 func (o Options) withDefaults() Options {
@@ -94,8 +95,8 @@ func (o Options) withDefaults() Options {
 	if o.openSegments == 0 {
 		o.openSegments = maxOpenSegments
 	}
-	if o.largeBatch == 0 {
-		o.largeBatch = largeSize
+	if o.LargeBatch == 0 {
+		o.LargeBatch = largeSize
 	}
 	if o.Now == nil {
 		o.Now = time.Now

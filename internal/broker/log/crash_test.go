@@ -53,7 +53,7 @@ const crashParts = 4
 func crashOptions(fs vfs.FS, d Durability, boot int, lie string) Options {
 	o := options(lyingFS{fs, lie})
 	o.Durability, o.Interval, o.BootID = d, time.Millisecond, fmt.Sprint("boot ", boot)
-	o.WALBytes, o.CacheBytes, o.SegmentBytes, o.openSegments, o.largeBatch = 1<<10, 2<<10, 1500, 2, 300
+	o.WALBytes, o.CacheBytes, o.SegmentBytes, o.openSegments, o.LargeBatch = 1<<10, 2<<10, 1500, 2, 300
 	return o
 }
 

@@ -122,8 +122,8 @@ func Open(o Options) (*Log, error) {
 	l.budget.max = o.CacheBytes
 	l.files.init(o.FS, o.openSegments)
 	l.checkpointEvery.Store(checkpointFiles * o.WALBytes)
-	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS, out: gather{min: o.largeBatch, eager: o.Durability == Sync}}
-	l.flushing.min = o.largeBatch
+	l.wal = wal{fs: o.FS, dir: o.FS.PathJoin(o.Dir, "wal"), fileSize: o.WALBytes, lazy: o.Durability == OS, out: gather{min: o.LargeBatch, eager: o.Durability == Sync}}
+	l.flushing.min = o.LargeBatch
 	if err := l.open(); err != nil {
 		l.files.close()
 		l.codecs.close()

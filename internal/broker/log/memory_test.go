@@ -23,7 +23,7 @@ func (c *counted) Release() {
 
 // Batches stay whole in memory that is used again, as long as the log or a reader needs them.
 func TestMemory(t *testing.T) {
-	l := open(t, vfs.NewMem(), func(o *Options) { o.CacheBytes, o.largeBatch = 4<<10, 500 })
+	l := open(t, vfs.NewMem(), func(o *Options) { o.CacheBytes, o.LargeBatch = 4<<10, 500 })
 	defer closeLog(t, l)
 	p := create(t, l, 0, Config{})
 	add := func() (*counted, []byte) {

@@ -29,7 +29,7 @@ func (l *Log) refers(q []*entry) bool {
 	}
 	for _, e := range q {
 		for i := range e.batches {
-			if len(e.batches[i].data) >= l.o.largeBatch {
+			if len(e.batches[i].data) >= l.o.LargeBatch {
 				return true
 			}
 		}
@@ -41,7 +41,7 @@ func (l *Log) refers(q []*entry) bool {
 // to be written there goes into the write-ahead log. With l.growing held, until the batches are published or displaced.
 func (l *Log) place(e *entry) (bytes int64) {
 	for i := range e.batches {
-		if b := &e.batches[i]; len(b.data) >= l.o.largeBatch && b.p.place(b, e.now) {
+		if b := &e.batches[i]; len(b.data) >= l.o.LargeBatch && b.p.place(b, e.now) {
 			bytes += int64(len(b.data))
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // A large batch is written once under OS, and survives what OS promises it survives.
 func TestReferences(t *testing.T) {
 	boot := "one"
-	set := func(o *Options) { o.Durability, o.largeBatch, o.BootID = OS, 500, boot }
+	set := func(o *Options) { o.Durability, o.LargeBatch, o.BootID = OS, 500, boot }
 	fs := vfs.NewCrashableMem()
 	l := open(t, fs, set)
 	p := create(t, l, 0, Config{})
@@ -88,7 +88,7 @@ func TestReferences(t *testing.T) {
 func TestReferenceOfAFailedWrite(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	disk := &failingDisk{FS: fs}
-	set := func(o *Options) { o.Durability, o.largeBatch, o.BootID = OS, 500, "one" }
+	set := func(o *Options) { o.Durability, o.LargeBatch, o.BootID = OS, 500, "one" }
 	l := open(t, disk, set)
 	p := create(t, l, 0, Config{})
 	large := func(x string) spec { return spec{records: []rec{kv("k", strings.Repeat(x, 1000))}} }
