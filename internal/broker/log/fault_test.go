@@ -36,9 +36,29 @@ func TestLocked(t *testing.T) {
 func TestUnknownFormat(t *testing.T) {
 	fs := vfs.NewMem()
 	closeLog(t, open(t, fs))
-	overwrite(t, fs, "broker/format", []byte("moldau broker log 2\n"))
+	overwrite(t, fs, "broker/format", []byte("moldau broker log 3\n"))
 	if _, err := Open(options(fs)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "broker/format") {
 		t.Fatal(err)
+	}
+}
+
+// A directory of the format before is taken as it is, and then it is one of this format, which versions before this one refuse,
+// also after a power loss.
+func TestFormatBefore(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	l := open(t, fs)
+	p := create(t, l, 0, Config{})
+	want := fill(t, l, p, 3)
+	closeLog(t, l)
+	overwrite(t, fs, "broker/format", []byte("moldau broker log 1\n"))
+	l = open(t, fs)
+	after := fs.CrashClone(vfs.CrashCloneCfg{})
+	if got := values(t, create(t, l, 0, Config{}), false); !slices.Equal(got, want) {
+		t.Errorf("read %q, want %q", got, want)
+	}
+	closeLog(t, l)
+	if b, err := readFile(after, "broker/format"); err != nil || string(b) != "moldau broker log 2\n" {
+		t.Errorf("the directory says %q (%v)", b, err)
 	}
 }
 

@@ -14,7 +14,10 @@ import (
 const (
 	lockName   = "lock"
 	formatName = "format"
-	format     = "moldau broker log 1\n"
+	// format is written where the directory has none, or formatBefore: an earlier version does not know what the log may hold from
+	// then on, which is references to batches in segments.
+	format       = "moldau broker log 2\n"
+	formatBefore = "moldau broker log 1\n"
 )
 
 // open locks the directory, reads the checkpoint and replays what was written behind it.
@@ -132,7 +135,8 @@ func (l *Log) checkFormat() error {
 	path := l.fs.PathJoin(l.o.Dir, formatName)
 	b, err := readFile(l.fs, path)
 	switch {
-	case oserror.IsNotExist(err):
+	case oserror.IsNotExist(err), err == nil && string(b) == formatBefore:
+		// The directory is synced before anything else is written to it.
 		if err := writeFile(l.fs, path+".tmp", []byte(format)); err != nil {
 			return err
 		}
