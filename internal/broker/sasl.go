@@ -45,6 +45,7 @@ func (c *conn) identify() error {
 		ctx, cancel := context.WithTimeout(c.ctx, handshakeTimeout)
 		defer cancel()
 		if err := tc.HandshakeContext(ctx); err != nil {
+			linger(c.nc)
 			return err
 		}
 		c.nc = tc

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -20,6 +22,9 @@ const (
 	authTimeout      = 30 * time.Second
 	// reloadAfter is how often files of certificates are looked at, when clients connect.
 	reloadAfter = time.Second
+	// lingerTime and lingerBytes bound what is still read of a client that has been refused.
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
 )
 
 // TLS names the files of a listener's certificates, in PEM. They are read again when they change; connections there are keep
@@ -59,6 +64,17 @@ func (t *TLS) config(now func() time.Time, logger *slog.Logger) (*tls.Config, er
 		MinVersion:         tls.VersionTLS12,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.current(), nil },
 	}, nil
+}
+
+// linger lets a client hear the alert that ended its handshake, before its connection is closed. Over TLS 1.3 it may have sent
+// requests by then; a connection that is closed with bytes unread is reset, and the client may lose what it has not yet read. What
+// comes is thrown away, until the client closes too or has had its time and bytes.
+func linger(nc net.Conn) {
+	half, ok := nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	io.CopyN(io.Discard, nc, lingerBytes)
 }
 
 // tlsFiles holds what was read from files last.
