@@ -124,19 +124,23 @@ tls-client-ca = a.pem
 users = `+users+`
 acls = true
 super-user = User:alice
+max-connections-per-ip = -1
+max-connections-per-ip-overrides = build.example:100, ::1:5
 `)}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := o.broker
-	if c.DefaultPartitions != 3 || c.Durability != log.OS || len(c.Listeners) != 2 || !c.ACLs || c.Users["alice"] != "a:b" || len(c.SuperUsers) != 1 {
+	if c.DefaultPartitions != 3 || c.Durability != log.OS || len(c.Listeners) != 2 || !c.ACLs || c.Users["alice"] != "a:b" || len(c.SuperUsers) != 1 ||
+		c.MaxConnectionsPerIP != -1 || c.MaxConnectionsPerIPOverrides != "build.example:100, ::1:5" {
 		t.Errorf("%+v", c)
 	}
 	if l := c.Listeners[1]; l.Advertise != "kafka.example:9093" || l.TLS == nil || l.TLS.ClientCA != "a.pem" || len(l.SASL) != 2 || l.SASL[0] != auth.Plain || l.MaxConnections != 7 || l.MaxConnectionCreationRate != 8 || l.String() != "SASL_SSL" {
 		t.Errorf("%+v", l)
 	}
-	_, err = brokerFlags([]string{"-config", file("bad", "prot = 1\npartitions\ndurability = maybe\nmax-reauth = soon\n"), "-listen", "10.0.0.1:1,tsl", "-users", file("nobody", "alice")}, io.Discard)
-	for _, want := range []string{`bad:1: there is no flag "prot"`, "bad:2", "maybe", "bad:4: max-reauth", `"tsl"`, "nobody:1", "OpenToNetwork"} {
+	_, err = brokerFlags([]string{"-config", file("bad", "prot = 1\npartitions\ndurability = maybe\nmax-reauth = soon\n"), "-listen", "10.0.0.1:1,tsl", "-users", file("nobody", "alice"),
+		"-max-connections-per-ip-overrides", "here"}, io.Discard)
+	for _, want := range []string{`"here" is not HOST:COUNT`, `bad:1: there is no flag "prot"`, "bad:2", "maybe", "bad:4: max-reauth", `"tsl"`, "nobody:1", "OpenToNetwork"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}

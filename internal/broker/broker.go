@@ -39,6 +39,7 @@ type Broker struct {
 	clusterID string
 	listeners []*listener
 	security  *security
+	dynamic   dynamicConfigs
 	budget    *budget
 	metrics   metrics
 
@@ -109,6 +110,9 @@ func (b *Broker) restore() error {
 	now := b.cfg.Now()
 	var err error
 	if b.security, err = newSecurity(b.log, b.cfg); err != nil {
+		return err
+	}
+	if err := b.restoreConfigs(); err != nil {
 		return err
 	}
 	b.catalog = newCatalog(b.log)

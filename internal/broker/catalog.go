@@ -35,6 +35,8 @@ const (
 	kindQuota    = 'Q' // by user and client-id
 	// kindGroupConfig are the settings of groups, by group id.
 	kindGroupConfig = 'S'
+	// kindBrokerConfig are the settings of the broker that were changed while it ran, by the resource.
+	kindBrokerConfig = 'B'
 )
 
 // topic is a topic of the catalog. It is never changed; a change puts a new one in its place.

@@ -37,8 +37,12 @@ type Config struct {
 	// AllowIfNoACL allows what no rule is about (allow.everyone.if.no.acl.found).
 	AllowIfNoACL bool
 	// MaxConnections and MaxConnectionsPerIP bound the connections of listeners (max.connections,
-	// max.connections.per.ip); default 10,000, and no bound per address. More of all wait, more of an address are refused.
+	// max.connections.per.ip); default 10,000, and no bound per address. More of all wait, more of an address are refused. With
+	// MaxConnectionsPerIP -1 only addresses with a bound of their own may connect.
 	MaxConnections, MaxConnectionsPerIP int
+	// MaxConnectionsPerIPOverrides are bounds of single addresses, as HOST:COUNT, with commas between
+	// (max.connections.per.ip.overrides). A name stands for the address that it has when the broker starts.
+	MaxConnectionsPerIPOverrides string
 	// MaxConnectionCreationRate is how many connections listeners take in a second, on average over eleven
 	// (max.connection.creation.rate); more wait. Default: no bound. That of an address is a quota, connection_creation_rate.
 	MaxConnectionCreationRate int
@@ -128,12 +132,18 @@ func (c Config) Validate() error {
 		{"ConsumerSessionTimeout", int64(c.ConsumerSessionTimeout)}, {"ConsumerHeartbeatInterval", int64(c.ConsumerHeartbeatInterval)},
 		{"StreamsSessionTimeout", int64(c.StreamsSessionTimeout)}, {"StreamsHeartbeatInterval", int64(c.StreamsHeartbeatInterval)},
 		{"OffsetsRetention", int64(c.OffsetsRetention)}, {"CacheBytes", c.CacheBytes}, {"MaxReauth", int64(c.MaxReauth)},
-		{"MaxConnections", int64(c.MaxConnections)}, {"MaxConnectionsPerIP", int64(c.MaxConnectionsPerIP)},
+		{"MaxConnections", int64(c.MaxConnections)},
 		{"MaxConnectionCreationRate", int64(c.MaxConnectionCreationRate)}, {"MaxRequestBytes", c.MaxRequestBytes},
 	} {
 		if v.value < 0 {
 			bad("%s is negative (%d)", v.name, v.value)
 		}
+	}
+	overrides, err := parseOverrides(c.MaxConnectionsPerIPOverrides)
+	if err != nil {
+		bad("MaxConnectionsPerIPOverrides: %v", err)
+	} else if c.MaxConnectionsPerIP < -1 || c.MaxConnectionsPerIP < 0 && len(overrides) == 0 {
+		bad("MaxConnectionsPerIP is %d, and -1 at least if there are MaxConnectionsPerIPOverrides, else 0, which is no bound", c.MaxConnectionsPerIP)
 	}
 	if c.DefaultPartitions > maxPartitions {
 		bad("DefaultPartitions is %d, at most %d are possible", c.DefaultPartitions, maxPartitions)

@@ -4,56 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
-
-// brokerSetting is a setting of the broker as tools see it. They are set when the broker is started.
-type brokerSetting struct {
-	name  string
-	typ   kmsg.ConfigType
-	value string
-}
-
-func (b *Broker) brokerSettings() []brokerSetting {
-	ms := func(name string, v int64) brokerSetting {
-		return brokerSetting{name, kmsg.ConfigTypeLong, strconv.FormatInt(v, 10)}
-	}
-	num := func(name string, v int64) brokerSetting {
-		return brokerSetting{name, kmsg.ConfigTypeInt, strconv.FormatInt(v, 10)}
-	}
-	return []brokerSetting{
-		{"auto.create.topics.enable", kmsg.ConfigTypeBoolean, strconv.FormatBool(!b.cfg.NoAutoCreate)},
-		{"broker.id", kmsg.ConfigTypeInt, strconv.Itoa(nodeID)},
-		ms("connections.max.reauth.ms", b.cfg.MaxReauth.Milliseconds()),
-		num("default.replication.factor", 1),
-		{"delete.topic.enable", kmsg.ConfigTypeBoolean, "true"},
-		num("fetch.max.bytes", maxFetchBytes),
-		num("group.consumer.heartbeat.interval.ms", b.cfg.ConsumerHeartbeatInterval.Milliseconds()),
-		num("group.consumer.session.timeout.ms", b.cfg.ConsumerSessionTimeout.Milliseconds()),
-		num("group.initial.rebalance.delay.ms", b.cfg.InitialRebalanceDelay.Milliseconds()),
-		num("group.max.session.timeout.ms", b.cfg.MaxSessionTimeout.Milliseconds()),
-		num("group.min.session.timeout.ms", b.cfg.MinSessionTimeout.Milliseconds()),
-		num("group.streams.heartbeat.interval.ms", b.cfg.StreamsHeartbeatInterval.Milliseconds()),
-		num("group.streams.initial.rebalance.delay.ms", b.cfg.InitialRebalanceDelay.Milliseconds()),
-		num("group.streams.session.timeout.ms", b.cfg.StreamsSessionTimeout.Milliseconds()),
-		{"log.cleanup.policy", kmsg.ConfigTypeList, "delete"},
-		{"log.dirs", kmsg.ConfigTypeString, b.cfg.Dir},
-		ms("log.retention.ms", 604800000),
-		num("max.connection.creation.rate", int64(rateOf(b.cfg.MaxConnectionCreationRate))),
-		num("max.connections", int64(b.cfg.MaxConnections)),
-		num("max.connections.per.ip", int64(rateOf(b.cfg.MaxConnectionsPerIP))),
-		num("message.max.bytes", 1048588),
-		num("num.partitions", int64(b.cfg.DefaultPartitions)),
-		num("offset.metadata.max.bytes", maxOffsetMetadata),
-		num("offsets.retention.minutes", int64(b.cfg.OffsetsRetention.Minutes())),
-		num("transaction.max.timeout.ms", b.cfg.MaxTransactionTimeout.Milliseconds()),
-		num("transactional.id.expiration.ms", transactionalIDExpiry.Milliseconds()),
-	}
-}
 
 func (b *Broker) describeConfigs(r *request, q *kmsg.DescribeConfigsRequest) reply {
 	resp := response[*kmsg.DescribeConfigsResponse](q)
@@ -93,48 +48,34 @@ func (b *Broker) describeTopicConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.D
 		rr.ErrorCode, rr.ErrorMessage = kerr.UnknownTopicOrPartition.Code, ptr("topic "+rr.ResourceName+" does not exist")
 		return
 	}
-	describeSettings(q, rr, topicSettings[:], t.settings, kmsg.ConfigSourceDynamicTopicConfig, wanted)
+	describeSettings(q, rr, topicSettings[:], kmsg.ConfigSourceDefaultConfig, wanted, given{t.settings, kmsg.ConfigSourceDynamicTopicConfig})
 }
 
-// describeSettings shows settings: those in set come from source, the others are defaults.
-func describeSettings(q *kmsg.DescribeConfigsRequest, rr *kmsg.DescribeConfigsResponseResource, all []setting, set map[string]string, source kmsg.ConfigSource, wanted func(string) bool) {
+// given are settings that somebody has set, and how.
+type given struct {
+	set    map[string]string
+	source kmsg.ConfigSource
+}
+
+// describeSettings shows settings: as the first has it that has been given it, else as it is without.
+func describeSettings(q *kmsg.DescribeConfigsRequest, rr *kmsg.DescribeConfigsResponseResource, all []setting, without kmsg.ConfigSource, wanted func(string) bool, by ...given) {
 	for _, s := range all {
 		if !wanted(s.name) {
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.ConfigType, c.Value = s.name, s.typ, ptr(s.value)
-		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
-		value, given := set[s.name]
-		if given {
-			c.Value, c.Source, c.IsDefault = &value, source, false
-		}
-		if q.IncludeSynonyms {
-			if given {
-				c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &value, Source: source})
+		c.Name, c.ConfigType, c.ReadOnly = s.name, s.typ, s.check == nil
+		for _, g := range append(by, given{map[string]string{s.name: s.value}, without}) {
+			value, ok := g.set[s.name]
+			if !ok {
+				continue
 			}
-			c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: ptr(s.value), Source: kmsg.ConfigSourceDefaultConfig})
-		}
-		rr.Configs = append(rr.Configs, c)
-	}
-}
-
-func (b *Broker) describeBrokerConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.DescribeConfigsResponseResource, wanted func(string) bool) {
-	if rr.ResourceName != "" && rr.ResourceName != strconv.Itoa(nodeID) {
-		rr.ErrorCode, rr.ErrorMessage = kerr.InvalidRequest.Code, ptr(fmt.Sprintf("unknown broker %q: the only one is %d", rr.ResourceName, nodeID))
-		return
-	}
-	if rr.ResourceName == "" {
-		return // defaults of all brokers: none are set
-	}
-	for _, s := range b.brokerSettings() {
-		if !wanted(s.name) {
-			continue
-		}
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.ConfigType, c.Value, c.Source, c.ReadOnly = s.name, s.typ, &s.value, kmsg.ConfigSourceStaticBrokerConfig, true
-		if q.IncludeSynonyms {
-			c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &s.value, Source: kmsg.ConfigSourceStaticBrokerConfig})
+			if c.Value == nil {
+				c.Value, c.Source, c.IsDefault = &value, g.source, g.source == kmsg.ConfigSourceDefaultConfig
+			}
+			if q.IncludeSynonyms {
+				c.ConfigSynonyms = append(c.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: s.name, Value: &value, Source: g.source})
+			}
 		}
 		rr.Configs = append(rr.Configs, c)
 	}
@@ -203,7 +144,7 @@ func (b *Broker) alterConfigsOf(r *request, typ kmsg.ConfigResourceType, name st
 	case kmsg.ConfigResourceTypeGroupConfig:
 		return b.alterGroupConfigs(name, alter, replace, validateOnly)
 	case kmsg.ConfigResourceTypeBroker:
-		return refuse(kerr.InvalidRequest, "settings of the broker are given when it is started")
+		return b.alterBrokerConfigs(name, alter, replace, validateOnly)
 	default:
 		return refuse(kerr.InvalidRequest, "unsupported resource type %d", typ)
 	}

@@ -1,7 +1,13 @@
 package broker
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net"
+	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moldau/moldau/internal/broker/auth"
@@ -14,9 +20,86 @@ const (
 	maxDelayed = 1000
 )
 
+// limits bound the connections of listeners.
+type limits struct {
+	all       int
+	rate      float64 // that come in a second
+	perIP     int
+	overrides map[string]int // by address
+}
+
+func (l limits) of(ip string) int {
+	if most, ok := l.overrides[ip]; ok {
+		return most
+	}
+	return l.perIP
+}
+
+// override is the bound of one host.
+type override struct {
+	host string
+	most int
+}
+
+// parseOverrides reads max.connections.per.ip.overrides: HOST:COUNT, with commas between. The last colon divides, as addresses
+// have colons too.
+func parseOverrides(s string) ([]override, error) {
+	var out []override
+	var errs []error
+	for _, part := range splitList(s) {
+		colon := strings.LastIndexByte(part, ':')
+		most, err := strconv.ParseInt(strings.TrimSpace(part[colon+1:]), 10, 32)
+		if colon < 1 || err != nil || most < 0 {
+			errs = append(errs, fmt.Errorf("%q is not HOST:COUNT", part))
+			continue
+		}
+		out = append(out, override{strings.TrimSpace(part[:colon]), int(most)})
+	}
+	return out, errors.Join(errs...)
+}
+
+// resolveOverrides finds the addresses of hosts, and returns those that it finds.
+func resolveOverrides(overrides []override) (map[string]int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	found := map[string]int{}
+	var errs []error
+	for _, o := range overrides {
+		address, err := resolve(ctx, o.host)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		found[address] = o.most
+	}
+	return found, errors.Join(errs...)
+}
+
+// resolveTimeout bounds how long all names of one request, or of a start, may take.
+const resolveTimeout = 5 * time.Second
+
+// resolve returns the address of a host as connections have it. Of a name with several it is, as in Java, the first of IPv4, or
+// the first.
+func resolve(ctx context.Context, host string) (string, error) {
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
+		return ip.Unmap().WithZone("").String(), nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", fmt.Errorf("%q is no address and no name of one: %w", host, err)
+	}
+	for _, ip := range ips {
+		if ip.Unmap().Is4() {
+			return ip.Unmap().String(), nil
+		}
+	}
+	return ips[0].WithZone("").String(), nil
+}
+
 // seats counts the connections of listeners: all, by listener, by address, and how many come in a second. As in Kafka what
 // all share is waited for, by whoever accepts, and what one address has too much of is refused. Guarded by Broker.serving.
 type seats struct {
+	limits  limits
 	all     int
 	byIP    map[string]int
 	rate    auth.Meter
@@ -32,6 +115,11 @@ func (s *seats) leave(ip string, l *listener) {
 	if s.byIP[ip]--; s.byIP[ip] == 0 {
 		delete(s.byIP, ip)
 	}
+	s.wake()
+}
+
+// wake has those who wait for room look again.
+func (s *seats) wake() {
 	close(s.freed)
 	s.freed = make(chan struct{})
 }
@@ -41,7 +129,7 @@ func (s *seats) leave(ip string, l *listener) {
 func (b *Broker) admission(l *listener) bool {
 	now := b.cfg.Now()
 	b.serving.Lock()
-	wait := max(b.seats.rate.Use(1, rateOf(b.cfg.MaxConnectionCreationRate), now), l.rate.Use(1, rateOf(l.MaxConnectionCreationRate), now))
+	wait := max(b.seats.rate.Use(1, b.seats.limits.rate, now), l.rate.Use(1, rateOf(l.MaxConnectionCreationRate), now))
 	b.serving.Unlock()
 	if wait > 0 {
 		b.metrics.delayed.Add(1)
@@ -53,7 +141,7 @@ func (b *Broker) admission(l *listener) bool {
 	}
 	for {
 		b.serving.Lock()
-		full := b.seats.all >= b.cfg.MaxConnections || l.MaxConnections > 0 && l.seats >= l.MaxConnections
+		full := b.seats.all >= b.seats.limits.all || l.MaxConnections > 0 && l.seats >= l.MaxConnections
 		freed := b.seats.freed
 		b.serving.Unlock()
 		if !full {
@@ -104,7 +192,7 @@ func (b *Broker) seat(nc net.Conn, l *listener) bool {
 		})
 		return true
 	}
-	if most := b.cfg.MaxConnectionsPerIP; most > 0 && b.seats.byIP[ip] >= most {
+	if b.seats.byIP[ip] >= b.seats.limits.of(ip) {
 		b.metrics.refused.Add(1)
 		b.slog.Debug("connection refused: its address has too many", "client", ip)
 		return false

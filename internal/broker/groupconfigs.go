@@ -100,7 +100,7 @@ func (b *Broker) describeGroupConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.D
 	b.groups.mu.Lock()
 	set := b.groups.settings[rr.ResourceName]
 	b.groups.mu.Unlock()
-	describeSettings(q, rr, b.settingsOfGroups(), set, kmsg.ConfigSourceGroupConfig, wanted)
+	describeSettings(q, rr, b.settingsOfGroups(), kmsg.ConfigSourceDefaultConfig, wanted, given{set, kmsg.ConfigSourceGroupConfig})
 }
 
 func (b *Broker) alterGroupConfigs(id string, alter []alteration, replace, validateOnly bool) *refusal {

@@ -12,12 +12,12 @@ import (
 	"github.com/moldau/moldau/internal/broker/log"
 )
 
-// setting is a topic's configuration entry: Kafka's name, type and default, and the values it takes.
+// setting is a configuration entry of a topic, a group or the broker: Kafka's name, type and default, and the values it takes.
 type setting struct {
 	name  string
 	typ   kmsg.ConfigType
-	value string // the default
-	check func(string) error
+	value string             // the default
+	check func(string) error // nil: it cannot be changed
 }
 
 func integer(lo, hi int64) func(string) error {
