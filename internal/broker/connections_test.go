@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -150,5 +151,50 @@ func TestConnectionQuotaOfAnAddress(t *testing.T) {
 	cl := client(t, b, kgo.SeedBrokers(b.Addr()), kgo.Dialer((&netDialer{}).dial))
 	if err := cl.Ping(ctx); err != nil {
 		t.Errorf("without the quota: %v", err)
+	}
+}
+
+// A quota is for the address that a name has. It is shown by the name, and kept.
+func TestConnectionQuotaOfAName(t *testing.T) {
+	fs := vfs.NewMem()
+	same := func(c *Config) { c.FS, c.BootID = fs, "boot" }
+	b := start(t, listening, frozen, same)
+	alter := func(ip string, op kadm.AlterClientQuotaOp) error {
+		rs, err := kadm.NewClient(client(t, b)).AlterClientQuotas(testContext(t), []kadm.AlterClientQuotaEntry{{Entity: kadm.ClientQuotaEntity{{Type: "ip", Name: &ip}}, Ops: []kadm.AlterClientQuotaOp{op}}})
+		if err != nil {
+			return err
+		}
+		return rs[0].Err
+	}
+	served := func() (n int) {
+		for tcp(t, b.Addr()).served() {
+			n++
+		}
+		return n
+	}
+	rate := kadm.AlterClientQuotaOp{Key: auth.ConnectionCreationRate, Value: 2}
+	if err := errors.Join(alter("localhost", rate), alter("::ffff:127.0.0.1", kadm.AlterClientQuotaOp{Key: auth.ConnectionCreationRate, Value: 5})); err != nil {
+		t.Fatal(err)
+	}
+	if n := served(); n != 20 {
+		t.Errorf("%d connections in ten seconds", n)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = start(t, listening, frozen, same)
+	if n := served(); n != 20 {
+		t.Errorf("after a restart %d connections in ten seconds", n)
+	}
+	described, err := kadm.NewClient(client(t, b)).DescribeClientQuotas(testContext(t), true, []kadm.DescribeClientQuotaComponent{{Type: "ip", MatchType: kmsg.QuotasMatchTypeExact, MatchName: ptr("localhost")}})
+	if err != nil || len(described) != 1 || described[0].Entity[0].Name == nil || *described[0].Entity[0].Name != "localhost" {
+		t.Errorf("%+v %v", described, err)
+	}
+	rate.Remove = true
+	if err := alter("localhost", rate); err != nil {
+		t.Fatal(err)
+	}
+	if n := served(); n != 50 {
+		t.Errorf("without the quota of the name %d connections in ten seconds", n)
 	}
 }

@@ -42,6 +42,7 @@ func TestDifferentialQuotas(t *testing.T) {
 		{"user", prefix, auth.ControllerMutationRate, 0.5}, {"user", prefix, auth.ConnectionCreationRate, 1}, {"user", prefix, auth.ProducerByteRate, 0.5},
 		{"ip", "127.0.0.9", auth.ConnectionCreationRate, 0.5}, {"ip", "127.0.0.9", auth.ConnectionCreationRate, 1 << 31},
 		{"ip", "127.0.0.9", auth.ProducerByteRate, 1}, {"group", "g", auth.ProducerByteRate, 1},
+		{"ip", "no host", auth.ConnectionCreationRate, 1}, {"ip", "", auth.ConnectionCreationRate, 1}, {"ip", "localhost", auth.ProducerByteRate, 1},
 	} {
 		both(fmt.Sprint(q), func(s *side) string { return s.alterQuota(q.typ, q.name, q.key, q.value) })
 	}
@@ -94,12 +95,11 @@ func TestDifferentialQuotas(t *testing.T) {
 	remove(4, "there")
 	remove(4, "none")
 
-	both("a rate of connections", func(s *side) string { return s.alterQuota("ip", "127.0.0.9", auth.ConnectionCreationRate, 1) })
-	both("connections", func(of *side) string {
+	connections := func(of *side, from string) string {
 		const tries = 14
 		served := 0
 		for range tries {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.9")}}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 			nc, err := d.Dial("tcp", of.nc.RemoteAddr().String())
 			if err != nil {
 				return err.Error()
@@ -113,8 +113,26 @@ func TestDifferentialQuotas(t *testing.T) {
 		}
 		// What is cut off takes a second, in which one more may come.
 		return fmt.Sprint("about as many as eleven seconds and the rest give: ", served >= 10 && served < tries)
-	})
+	}
+	both("a rate of connections", func(s *side) string { return s.alterQuota("ip", "127.0.0.9", auth.ConnectionCreationRate, 1) })
+	both("connections", func(s *side) string { return connections(s, "127.0.0.9") })
 	both("no rate of connections", func(s *side) string { return s.alterQuota("ip", "127.0.0.9", auth.ConnectionCreationRate, 0) })
+	// A name counts for its address, and is shown as it was given. The cluster is nobody else's.
+	both("a rate of a name", func(s *side) string { return s.alterQuota("ip", "localhost", auth.ConnectionCreationRate, 1) })
+	both("a name is shown", func(s *side) string {
+		q := &kmsg.DescribeClientQuotasRequest{Components: []kmsg.DescribeClientQuotasRequestComponent{{EntityType: "ip", MatchType: kmsg.QuotasMatchTypeAny}}}
+		var names []string
+		for _, e := range ask[*kmsg.DescribeClientQuotasResponse](s.raw, 1, q).Entries {
+			names = append(names, *e.Entity[0].Name)
+		}
+		return fmt.Sprint(names)
+	})
+	both("connections of the name's address", func(s *side) string { return connections(s, "127.0.0.1") })
+	both("connections of another", func(s *side) string { return connections(s, "127.0.0.9") })
+	both("a rate of the address itself", func(s *side) string { return s.alterQuota("ip", "127.0.0.1", auth.ConnectionCreationRate, 1) })
+	for _, host := range []string{"localhost", "127.0.0.1", "127.0.0.1"} {
+		both("no rate of "+host, func(s *side) string { return s.alterQuota("ip", host, auth.ConnectionCreationRate, 0) })
+	}
 }
 
 // alterQuota sets a quota, or removes it if it is 0, and waits until it counts. A cluster shows a change before it counts, but

@@ -2,9 +2,9 @@ package broker
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -65,11 +65,7 @@ func entityOf(types []string, names []*string) (auth.Entity, error) {
 		case typ == quotaClient && e.Client == "":
 			e.Client = name
 		case typ == quotaIP && e.IP == "":
-			if e.IP = name; name != auth.Default {
-				if ip, err := netip.ParseAddr(name); err == nil {
-					e.IP = ip.Unmap().String() // as connections have it
-				}
-			}
+			e.IP = name
 		default:
 			return e, fmt.Errorf("%q is no entity of quotas", typ)
 		}
@@ -80,9 +76,9 @@ func entityOf(types []string, names []*string) (auth.Entity, error) {
 func (b *Broker) alterClientQuotas(r *request, q *kmsg.AlterClientQuotasRequest) reply {
 	resp := response[*kmsg.AlterClientQuotasResponse](q)
 	s := b.security
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	allowed := r.mayCluster(kmsg.ACLOperationAlterConfigs)
+	ctx, cancel := context.WithTimeout(r.conn.ctx, resolveTimeout)
+	defer cancel()
 	for _, qe := range q.Entries {
 		re := kmsg.NewAlterClientQuotasResponseEntry()
 		var types []string
@@ -96,8 +92,11 @@ func (b *Broker) alterClientQuotas(r *request, q *kmsg.AlterClientQuotasRequest)
 			no = refuse(kerr.ClusterAuthorizationFailed, "%s may not alter the cluster's quotas", r.principal)
 		} else if e, err := entityOf(types, names); err != nil {
 			no = refuse(kerr.InvalidRequest, "%v; each is given once", err)
+		} else if address, err := addressOf(ctx, e); err != nil && s.quotas.Get(e) == nil {
+			no = refuse(kerr.InvalidRequest, "%v", err)
 		} else {
-			no = s.alterQuota(e, qe.Ops, q.ValidateOnly)
+			// Quotas of a host that has no address any more may be changed and taken away. In Kafka they may not.
+			no = s.alterQuota(e, address, qe.Ops, q.ValidateOnly)
 		}
 		if no != nil {
 			re.ErrorCode, re.ErrorMessage = no.err.Code, &no.msg
@@ -107,7 +106,17 @@ func (b *Broker) alterClientQuotas(r *request, q *kmsg.AlterClientQuotasRequest)
 	return answer(resp)
 }
 
-func (s *security) alterQuota(e auth.Entity, ops []kmsg.AlterClientQuotasRequestEntryOp, validateOnly bool) *refusal {
+// addressOf returns the address of the host that an entity is, "" for others.
+func addressOf(ctx context.Context, e auth.Entity) (string, error) {
+	if e.IP == "" || e.IP == auth.Default {
+		return "", nil
+	}
+	return resolve(ctx, e.IP)
+}
+
+func (s *security) alterQuota(e auth.Entity, address string, ops []kmsg.AlterClientQuotasRequestEntryOp, validateOnly bool) *refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	limits := maps.Clone(s.quotas.Get(e))
 	if limits == nil {
 		limits = map[string]float64{}
@@ -137,7 +146,7 @@ func (s *security) alterQuota(e auth.Entity, ops []kmsg.AlterClientQuotasRequest
 	if no := s.store([]log.Put{put}); no != nil {
 		return no
 	}
-	s.quotas.Set(e, limits)
+	s.quotas.SetAt(e, address, limits)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -141,12 +142,18 @@ func newSecurity(l *log.Log, c Config) (*security, error) {
 		credentials[login{auth.Mechanism(strings.Clone(mechanism)), strings.Clone(user)}] = cred
 	}
 	s.credentials.Store(&credentials)
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
 	for _, value := range l.Records(kindQuota) {
 		q, err := decode[quotaRecord]("a quota", value)
 		if err != nil {
 			return nil, err
 		}
-		s.quotas.Set(q.Entity, q.Limits)
+		address, err := addressOf(ctx, q.Entity)
+		if err != nil {
+			c.Logger.Error("the quota of a host does not count", "err", err)
+		}
+		s.quotas.SetAt(q.Entity, address, q.Limits)
 	}
 	var tokens *auth.Tokens
 	if o := c.OAuth; o != nil {

@@ -295,12 +295,12 @@ func TestCheckQuota(t *testing.T) {
 			t.Errorf("%+v %s=%v: %v", c.e, c.quota, c.value, err)
 		}
 	}
-	for _, e := range []Entity{{}, {User: "u", IP: "::1"}, {Client: "c", IP: Default}, {IP: "localhost"}} {
+	for _, e := range []Entity{{}, {User: "u", IP: "::1"}, {Client: "c", IP: Default}} {
 		if e.Check() == nil {
 			t.Errorf("%+v has quotas", e)
 		}
 	}
-	for _, e := range []Entity{{User: Default}, {Client: "c"}, {User: "u", Client: Default}, {IP: Default}, {IP: "10.0.0.1"}} {
+	for _, e := range []Entity{{User: Default}, {Client: "c"}, {User: "u", Client: Default}, {IP: Default}, {IP: "10.0.0.1"}, {IP: "localhost"}} {
 		if err := e.Check(); err != nil {
 			t.Errorf("%+v: %v", e, err)
 		}
@@ -352,6 +352,37 @@ func TestConnect(t *testing.T) {
 		for range 3 { // what waits is not counted
 			if w := q.Connect(ip, now); w != want {
 				t.Errorf("%s waits %v, want %v", ip, w, want)
+			}
+		}
+	}
+	// Of several hosts that are one address the lowest rate counts, whatever came last; a host that moves takes its rate along.
+	limit := func(host, address string, rate float64) {
+		limits := map[string]float64{ConnectionCreationRate: rate}
+		if rate == 0 {
+			limits = nil
+		}
+		q.SetAt(Entity{IP: host}, address, limits)
+	}
+	limit("a.example", "10.0.0.1", 3)
+	limit("b.example", "10.0.0.3", 4)
+	limit("a.example", "", 5)
+	limit("unknown.example", "", 6)
+	for i, step := range []struct {
+		do   func()
+		want map[string]float64
+	}{
+		{func() {}, map[string]float64{"10.0.0.1": 2, "10.0.0.2": 1, "10.0.0.3": 4}},
+		{func() { q.Set(Entity{IP: "10.0.0.1"}, nil) }, map[string]float64{"10.0.0.1": 5, "10.0.0.3": 4}},
+		{func() { limit("b.example", "10.0.0.1", 4) }, map[string]float64{"10.0.0.1": 4, "10.0.0.3": 1}},
+		{func() { limit("a.example", "", 0); limit("b.example", "", 0) }, map[string]float64{"10.0.0.1": 1}},
+	} {
+		step.do()
+		for ip, rate := range step.want {
+			n := 0
+			for now = now.Add(time.Minute); q.Connect(ip, now) == 0; n++ {
+			}
+			if n != int(10*rate) {
+				t.Errorf("step %d: %s has %d connections in ten seconds, want %v", i, ip, n, 10*rate)
 			}
 		}
 	}

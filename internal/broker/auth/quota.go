@@ -3,7 +3,6 @@ package auth
 import (
 	"maps"
 	"math"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +28,8 @@ func quotasOf(address bool) map[string]float64 {
 	return map[string]float64{ProducerByteRate: math.MaxInt64, ConsumerByteRate: math.MaxInt64, RequestPercentage: 0, ControllerMutationRate: 0}
 }
 
-// Entity is whom a quota is for: a user, a client or both, or an address. "" in a dimension: whoever; see Default.
+// Entity is whom a quota is for: a user, a client or both, or a host, by address or by name. "" in a dimension: whoever; see
+// Default.
 type Entity struct {
 	User   string `json:"user,omitempty"`
 	Client string `json:"client,omitempty"`
@@ -41,13 +41,8 @@ const Default = "\x00default"
 
 // Check says why an entity can have no quotas.
 func (e Entity) Check() error {
-	switch {
-	case e == (Entity{}), e.IP != "" && (e.User != "" || e.Client != ""):
+	if e == (Entity{}) || e.IP != "" && (e.User != "" || e.Client != "") {
 		return invalid("a quota is for a user, a client-id, or both, or for an ip")
-	case e.IP != "" && e.IP != Default:
-		if _, err := netip.ParseAddr(e.IP); err != nil {
-			return invalid("%q is no IP address", e.IP)
-		}
 	}
 	return nil
 }
@@ -71,6 +66,8 @@ func (e Entity) CheckQuota(name string, value float64) error {
 type Quotas struct {
 	mu      sync.Mutex
 	limits  map[Entity]map[string]float64
+	at      map[string]string  // the addresses of hosts that have quotas
+	rates   map[string]float64 // of connections, by address
 	meters  map[metered]*Meter
 	buckets map[Entity]*bucket // of partitions that may be created and deleted
 	some    atomic.Bool
@@ -84,17 +81,32 @@ type metered struct {
 
 // NewQuotas returns an empty set.
 func NewQuotas() *Quotas {
-	return &Quotas{limits: map[Entity]map[string]float64{}, meters: map[metered]*Meter{}, buckets: map[Entity]*bucket{}}
+	return &Quotas{limits: map[Entity]map[string]float64{}, at: map[string]string{}, rates: map[string]float64{}, meters: map[metered]*Meter{}, buckets: map[Entity]*bucket{}}
 }
 
 // Set replaces the quotas of an entity; none removes it.
-func (q *Quotas) Set(e Entity, limits map[string]float64) {
+func (q *Quotas) Set(e Entity, limits map[string]float64) { q.SetAt(e, e.IP, limits) }
+
+// SetAt is Set for a host that has an address; "": the one it had before, if it had one. Where several hosts are one address, the
+// lowest rate counts: Kafka lets the last one count that was set, until a restart, which knows no order.
+func (q *Quotas) SetAt(e Entity, address string, limits map[string]float64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(limits) == 0 {
 		delete(q.limits, e)
+		delete(q.at, e.IP)
 	} else {
 		q.limits[e] = limits
+		if address != "" {
+			q.at[e.IP] = address
+		}
+	}
+	clear(q.rates)
+	for host, address := range q.at {
+		rate := q.limits[Entity{IP: host}][ConnectionCreationRate]
+		if have, ok := q.rates[address]; !ok || rate < have {
+			q.rates[address] = rate
+		}
 	}
 	q.some.Store(len(q.limits) > 0)
 	// Meters of what no longer has a limit would only take memory; those of others start again.
@@ -160,7 +172,7 @@ func (q *Quotas) Use(user, client, quota string, amount float64, now time.Time) 
 func (q *Quotas) Connect(ip string, now time.Time) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	limit, ok := q.limits[Entity{IP: ip}][ConnectionCreationRate]
+	limit, ok := q.rates[ip]
 	if !ok {
 		if limit, ok = q.limits[Entity{IP: Default}][ConnectionCreationRate]; !ok {
 			return 0
