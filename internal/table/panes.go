@@ -402,7 +402,11 @@ func (s *panes[K, V, S, C]) touchAt(k K, sub S) (r Ref, expired bool, err error)
 	} else {
 		e = p.at(ref)
 	}
+	first := e.mark != s.mark
 	r, err = s.ready(p.tab, ref, e, born)
+	if first && s.coarse > 0 && s.expired(sub.time(), s.seen) {
+		s.open().undo[e.undo].bits |= unseen
+	}
 	return r, false, err
 }
 
@@ -440,7 +444,7 @@ func (s *panes[K, V, S, C]) changed(f func(k K, sub S, c Change[V]) error) error
 		if err != nil {
 			return s.reading(t.key(e), err)
 		}
-		if s.coarse > 0 && ch.WasLive && s.expired(e.sub.time(), s.seen) {
+		if ch.WasLive && r.bits&unseen != 0 { // when it was updated, not now: time goes on until the commit
 			var none V
 			ch.Old, ch.WasLive = none, false
 		}

@@ -59,3 +59,48 @@ func TestExpiryBySegment(t *testing.T) {
 		t.Error("it has expired nevertheless")
 	}
 }
+
+// What has expired is no old value of an update; what expires only afterwards, until the change is asked for, is.
+func TestOldValuesThatExpire(t *testing.T) {
+	spec := &flow.StoreSpec{Name: "w", Retention: 100_000, BySegment: true}
+	s, err := NewWindows(flow.StoreEnv{Spec: spec, Changelog: benchTopic, Tier: memTier(t, tier.NewMem())}, serde.String, serde.Int64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(start, v int64) {
+		t.Helper()
+		ref, gone, err := s.Touch("k", start)
+		if err != nil || gone {
+			t.Fatal(gone, err)
+		}
+		s.Set(ref, v, start, nil)
+	}
+	olds := func() map[int64]bool {
+		t.Helper()
+		olds := map[int64]bool{}
+		err := s.Changes(func(_ string, start int64, ch Change[int64]) error {
+			if olds[start] = ch.WasLive; ch.WasLive && ch.Old != 1 {
+				t.Errorf("%d was %d", start, ch.Old)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return olds
+	}
+	for _, start := range []int64{10_000, 15_000, 20_000} {
+		put(start, 1)
+	}
+	if got := olds(); got[10_000] || got[15_000] || got[20_000] {
+		t.Errorf("new windows were there: %v", got)
+	}
+	put(10_000, 2)
+	put(115_000, 1) // 15,000 expires
+	put(15_000, 2)
+	put(130_000, 1) // 20,000 as well
+	put(15_000, 3)
+	if got := olds(); !got[10_000] || got[15_000] || got[115_000] {
+		t.Errorf("got %v; only 10,000 was there when it was updated", got)
+	}
+}
