@@ -63,6 +63,7 @@ type called struct {
 	time, offset, streamTime int64
 	headers                  []flow.Header
 	topic                    string
+	input                    int16
 	keyNull, null            bool
 }
 
@@ -112,7 +113,7 @@ func (cs *calls) operator(node, limit int, timeout time.Duration) func(*flow.Ctx
 // ask notes a call and makes it if it may be made at once.
 func (cs *calls) ask(op *operator, c *flow.Ctx, call flow.Call) {
 	k := &called{Call: call, op: op, time: c.Time, offset: c.Offset, streamTime: c.StreamTime, headers: c.Headers, topic: c.Topic,
-		keyNull: c.KeyNull, null: c.Null}
+		input: c.Input, keyNull: c.KeyNull, null: c.Null}
 	if cs.parent != nil {
 		k.queue, k.record, k.kept = cs.parent.queue, cs.parent.record, cs.parent.kept
 	} else if k.queue = cs.task.hand; k.queue != nil {
@@ -290,9 +291,9 @@ func (t *Task) resume(k *called, doing string) {
 	c := &t.ctx
 	c.Time, c.Headers, c.KeyNull, c.Null = k.time, k.headers, k.keyNull, k.null
 	c.Topic, c.Partition, c.Offset = k.topic, t.config.Partition, k.offset
-	c.Input, c.InHand = 0, -1
+	c.Input, c.InHand = k.input, -1
 	if k.queue != nil {
-		c.Input, c.InHand = k.queue.input, k.record.Offset
+		c.InHand = k.record.Offset
 	}
 	c.StreamTime = k.streamTime
 	c.Err, c.Fatal, c.Wrote = nil, false, false
@@ -313,13 +314,13 @@ func (t *Task) callFailed(k *called) error {
 		k.op.again = append(k.op.again, k)
 		c.Err = nil
 		return nil
-	case c.Err != nil && k.queue == nil:
+	case c.Err != nil && k.input == 0:
 		if !t.ask() {
 			return t.failure()
 		}
 	case c.Err != nil:
 		c.Wrote = !k.alone
-		if err := t.failed(k.queue, k.offset, c.Out.Mark()); err != nil {
+		if err := t.failed(k.queue, k.record.Offset, c.Out.Mark()); err != nil {
 			return err
 		}
 	}
@@ -351,11 +352,11 @@ func (t *Task) landed(k *called) (again bool, err error) {
 	if !again {
 		c.Wrote = c.Wrote || !k.alone
 	}
-	if err := t.failed(k.queue, k.offset, mark); err != nil {
+	if err := t.failed(k.queue, k.record.Offset, mark); err != nil {
 		return false, err
 	}
 	if again {
-		k.at = k.queue.troubles[k.offset].at
+		k.at = k.queue.troubles[k.record.Offset].at
 	}
 	return again, nil
 }

@@ -210,9 +210,6 @@ func (t *Task) Undo(epoch uint32) (map[string]int64, error) {
 	positions := map[string]int64{}
 	for i, q := range t.queues {
 		q.clear()
-		for _, tr := range q.troubles { //lint:ordered it resets each
-			tr.posted = false
-		}
 		q.next, q.committed, q.partitionTime = s.queues[i].next, s.queues[i].committed, s.queues[i].partitionTime
 		q.added, q.end, q.deadline = q.next, -1, 0
 		if q.next >= 0 {

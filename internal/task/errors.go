@@ -98,11 +98,18 @@ func (t *Task) pass(node int, err error) bool {
 // judge asks the policies about an error.
 func (t *Task) judge(e *Error) (v verdict) {
 	p := t.config.Errors.policy(e)
-	if tries, ok := t.tries(e.Offset); ok && tries < p.Retries {
+	if tries, ok := t.tries(); ok && tries < p.Retries {
 		return verdict{retry: true, wait: p.wait(tries)}
 	}
 	v.action = p.Action
-	if _, panicked := errors.AsType[*flow.Panic](e.Err); panicked && v.action == Continue && t.hand != nil && t.calls.failed == nil {
+	_, panicked := errors.AsType[*flow.Panic](e.Err)
+	switch {
+	case t.hand == nil || t.calls.failed != nil:
+	case t.ctx.Input == 0 && panicked:
+		v.action = Fail // what was held back would panic again with the next record, and each would be skipped
+	case t.ctx.Input == 0 && v.action == Skip:
+		v.action = Continue // likewise
+	case panicked && v.action == Continue:
 		v.action = Skip // what the rest of the chain has seen is not known
 	}
 	if p.DeadLetter == "" || v.action == Fail {
@@ -135,12 +142,12 @@ func (t *Task) ask() bool {
 
 // trouble is a record that failed and comes again.
 type trouble struct {
-	tries   int
-	at      int64 // not before, wall clock, ms
-	skip    bool
-	letter  *flow.Out
-	letters []late
-	posted  bool // the letters, in this run of the record
+	tries  int
+	at     int64 // not before, wall clock, ms
+	skip   bool
+	letter *flow.Out // with skip; nil: none
+	late   *late     // the same, of a record that was not in memory any more
+	read   *flow.In  // a copy, as it was read when it came again
 }
 
 // late is a dead letter that is written when its record has come again.
@@ -149,26 +156,16 @@ type late struct {
 	err   *Error
 }
 
-// postLate writes what dead letters there are for the record in hand.
-func (t *Task) postLate(tr *trouble) {
-	if tr.posted {
-		return
-	}
-	tr.posted = true
-	for _, l := range tr.letters {
-		t.post(t.letter(l.topic, l.err))
-	}
-}
-
-// tries is how often what has failed was tried again; false: it cannot be.
-func (t *Task) tries(offset int64) (n int, ok bool) {
+// tries is how often what has failed was tried again; false: it cannot be. What is in hand counts, also where that fails which was held
+// back of another record.
+func (t *Task) tries() (n int, ok bool) {
 	switch {
 	case t.calls.failed != nil:
 		return t.calls.failed.tries, true
 	case t.hand == nil:
 		return 0, false
 	}
-	if tr := t.hand.troubles[offset]; tr != nil {
+	if tr := t.hand.troubles[t.ctx.InHand]; tr != nil {
 		return tr.tries, true
 	}
 	return 0, true

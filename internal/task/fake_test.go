@@ -28,6 +28,7 @@ type fake struct {
 	walls   int64
 	flush   func(c *flow.Ctx)
 	timer   func(c *flow.Ctx, at int64) // every 10 ms of wall-clock time
+	held    func(c *flow.Ctx)           // gives on what had been held back, with each record
 	flaky   int                         // how often "flaky" and "flaky-late" fail before they do not; the latter after a write
 }
 
@@ -73,6 +74,15 @@ func (f *fake) build(sources ...string) *topology.Topology {
 		}
 		return fakeFn(func(c *flow.Ctx, k, v string) {
 			f.seen = append(f.seen, fmt.Sprintf("%s:%s@%d", c.Topic, v, c.Time))
+			if c.Node = n.ID; f.held != nil {
+				input, offset := c.Input, c.Offset
+				c.Input, c.Offset = 0, 77
+				f.held(c)
+				c.Input, c.Offset = input, offset
+				if c.Err != nil {
+					return
+				}
+			}
 			emit(c, k, v)
 			c.Node = n.ID
 			if strings.HasPrefix(v, "flaky") && f.flaky > 0 {

@@ -18,19 +18,16 @@ const (
 	letterOffset     = "__streams.errors.offset"
 )
 
-// letter is the record in hand as a dead letter: as it was read, and what went wrong with it. Where there is none, key and value are
-// null.
+// letter is the record in hand as a dead letter: as it was read, and what went wrong with it. Where there is none, or
+// what went wrong is no result of it alone, key and value are null.
 func (t *Task) letter(topic *flow.Topic, e *Error) *flow.Out {
 	c := &t.ctx
 	o := &flow.Out{Topic: topic, Partition: -1, Time: max(c.Time, 0)}
-	if t.hand != nil && t.record != nil {
-		rec := t.record
-		o.Key, o.Value = clone(rec.Key), clone(rec.Value)
+	if t.hand != nil && t.record != nil && c.Input > 0 {
+		rec := copied(t.record)
+		o.Key, o.Value, o.Headers = rec.Key, rec.Value, rec.Headers
 		if rec.Key != nil {
 			o.Partition = flow.Partition(rec.Key, topic.Partitions)
-		}
-		for _, h := range rec.Headers {
-			o.Headers = append(o.Headers, flow.Header{Key: h.Key, Value: clone(h.Value)})
 		}
 	}
 	message, trace := e.Err.Error(), e.Error()
@@ -56,6 +53,15 @@ func (t *Task) post(o *flow.Out) {
 	if o != nil {
 		t.effects.Records = append(t.effects.Records, *o)
 	}
+}
+
+// copied is a record that may outlive the buffers of the client.
+func copied(rec *flow.In) *flow.In {
+	to := &flow.In{Offset: rec.Offset, Time: rec.Time, Key: clone(rec.Key), Value: clone(rec.Value)}
+	for _, h := range rec.Headers {
+		to.Headers = append(to.Headers, flow.Header{Key: h.Key, Value: clone(h.Value)})
+	}
+	return to
 }
 
 // clone keeps null.

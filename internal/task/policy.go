@@ -37,13 +37,14 @@ const (
 	// Fail stops the application. What came before the record's epoch is committed, the rest is done again by the next run.
 	Fail Action = iota
 	// Skip leaves the record out: nothing that it did remains. If it has written to a store, or the broker has refused a result of it,
-	// its epoch is undone and computed again without it; without transactions, what it had written to topics stays. Of a timer or
-	// of results emitted at the commit, which are no record's alone, what was done before the failure remains; so it does where the broker
-	// refuses what a window, a join or a suppression had held back.
+	// its epoch is undone and computed again without it; without transactions, what it had written to topics stays. Of a timer,
+	// of results emitted at the commit, and of what a window, a join or a suppression had held back, which are no record's alone, only what
+	// failed is left out.
 	Skip
 	// Continue leaves out what the operator that failed would have given on, or, of a sink, the one record that cannot be
 	// written. What the record did elsewhere stands: results of other branches, and writes to stores. It is what Kafka Streams'
-	// LogAndContinue handlers do. A function that panics is skipped.
+	// LogAndContinue handlers do. A record on which a function panics is skipped; a panic on what had been held back stops the application,
+	// since it would come again with every record.
 	Continue
 )
 

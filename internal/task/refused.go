@@ -10,21 +10,18 @@ import (
 //
 // Without an error they are left out, and letters are to be written in the same epoch. An *Error whose Undo is set says that an
 // input record is to be left out, to be tried again, or to be put away as it was read, which by now it no longer is in memory: after
-// Undo it comes again, see Step. After any other error the application stops.
+// Undo it comes again, see Step. It is then kept until it is committed, so that there is a letter only if a result of it is refused once more.
+// After any other error the application stops.
 func (t *Task) Refused(refusals []flow.Refusal, now int64) (letters []flow.Out, err error) {
 	left := 0
 	var undo *Error
 	tried := map[*trouble]bool{} // a record is tried again, not each of its results
 	for i := range refusals {
 		r := &refusals[i]
-		q := t.refuse(r, now)
+		tr := t.refuse(r, now)
 		if r.Sink == 0 {
 			return nil, fmt.Errorf("task %s: %w; it is no result of a sink but a change of a store or a dead letter, which no policy may leave out: make the topic accept it",
 				t.id, t.ctx.Err)
-		}
-		var tr *trouble
-		if q != nil {
-			tr = q.trouble(r.InHand)
 		}
 		if tried[tr] {
 			continue
@@ -39,18 +36,14 @@ func (t *Task) Refused(refusals []flow.Refusal, now int64) (letters []flow.Out, 
 			tried[tr] = true
 		case v.action == Fail:
 			return nil, e
-		case q == nil:
+		case tr == nil, v.action == Continue && (v.letter == nil || tr.read != nil):
 			if left++; v.letter != nil {
 				letters = append(letters, *v.letter)
 			}
 			continue
-		case v.action == Continue && (v.letter == nil || tr.posted):
-			left++
-			continue
-		default:
-			tr.skip = v.action != Continue
-			if v.letter != nil && (len(tr.letters) == 0 || !tr.skip) {
-				tr.letters = append(tr.letters, late{v.letter.Topic, e})
+		case v.action == Skip:
+			if tr.skip = true; v.letter != nil && tr.late == nil {
+				tr.late = &late{v.letter.Topic, e}
 			}
 		}
 		e.Undo = true
@@ -64,16 +57,19 @@ func (t *Task) Refused(refusals []flow.Refusal, now int64) (letters []flow.Out, 
 	return letters, nil
 }
 
-// refuse sets the context to a record that was refused, and says from which input it came; nil: it is no record's.
-func (t *Task) refuse(r *flow.Refusal, now int64) (q *queue) {
+// refuse sets the context to a record that was refused, and returns the trouble of the one whose result it is; nil: it is no record's.
+func (t *Task) refuse(r *flow.Refusal, now int64) (tr *trouble) {
 	c := &t.ctx
-	c.Topic, c.Offset = "", -1
+	c.Topic, c.Offset, c.Input, c.InHand = "", -1, r.Input, r.InHand
+	t.hand, t.record = nil, nil
 	if r.Input > 0 {
-		q = t.queues[r.Input-1]
-		c.Topic, c.Offset = q.topic, r.InHand
+		t.hand = t.queues[r.Input-1]
+		c.Topic, c.Offset = t.hand.topic, r.InHand
+		tr = t.hand.trouble(r.InHand)
+		t.record = tr.read
 	}
 	c.Now, c.Time, c.Fatal, c.Failed = now, r.Time, false, int(r.Sink)-1
 	c.Err = &flow.WriteError{Topic: r.Topic, Err: r.Err}
-	t.hand, t.record, t.doing, t.verdict = q, nil, "writing", verdict{}
-	return q
+	t.doing, t.verdict = "writing", verdict{}
+	return tr
 }

@@ -20,7 +20,7 @@ func (t *Task) Step(now int64, most int) (n int, err error) {
 	t.ctx.Err = nil
 	n, err = t.step(now, most)
 	if err == nil && t.ctx.Err != nil { // a panic, on its way through step
-		err = t.failed(t.hand, t.ctx.Offset, 0)
+		err = t.failed(t.hand, t.ctx.InHand, 0)
 	}
 	t.stats.Records += int64(n)
 	if err != nil {
@@ -71,12 +71,11 @@ func (t *Task) step(now int64, most int) (n int, err error) {
 			}
 			q.partitionTime = max(q.partitionTime, q.headTime)
 			t.begin(q, rec, q.headTime)
-			if tr != nil {
-				t.postLate(tr)
+			if tr != nil && tr.read == nil {
+				tr.read = copied(rec)
 			}
 			if tr != nil && tr.skip {
-				t.post(tr.letter)
-				t.stats.Skipped++
+				t.leave(tr)
 			} else if again, err := t.run(q, rec); again || err != nil {
 				return n, err
 			}
@@ -112,6 +111,15 @@ func (t *Task) begin(q *queue, rec *flow.In, time int64) {
 	c.StreamTime = t.streamTime
 	c.Err, c.Fatal, c.Wrote = nil, false, false
 	c.Node, t.hand, t.record, t.doing = q.node.ID, q, rec, "processing"
+}
+
+// leave leaves the record in hand out, as was decided when it was here before.
+func (t *Task) leave(tr *trouble) {
+	if tr.late != nil {
+		tr.letter, tr.late = t.letter(tr.late.topic, tr.late.err), nil
+	}
+	t.post(tr.letter)
+	t.stats.Skipped++
 }
 
 // run takes one record through its chain, and asks the policies if it fails. again: it is to be tried again later.
