@@ -315,7 +315,7 @@ func (p *Partition) trim(now int64) {
 		n++
 	}
 	if n > 0 {
-		p.log.discardFiles(p.segs[:n:n], now+c.FileDeleteDelayMS)
+		p.log.discardFiles(p.segs[:n:n], now+c.FileDeleteDelayMS, 0)
 		p.segs = slices.Delete(slices.Clone(p.segs), 0, n)
 	}
 	if p.lastIsOld(now, c) {

@@ -247,6 +247,7 @@ func (c *compaction) swap(old []*segment, out *segment) bool {
 	c.p.segs = append(segs, c.p.segs[i+len(old):]...)
 	c.p.newFiles = true
 	c.p.tail.dropBelow(out.next)
-	c.l.discardFiles(old, c.now+c.cfg.FileDeleteDelayMS)
+	// The partition may be younger than the checkpoint that is being taken, and the write-ahead log refer to them.
+	c.l.discardFiles(old, c.now+c.cfg.FileDeleteDelayMS, c.l.wal.written())
 	return true
 }

@@ -37,6 +37,7 @@ type compactCrash struct {
 	seed    uint64
 	clock   *clock
 	sites   map[string]int
+	boots   int
 	written map[int64]held // every record ever written and not known to be lost, by offset
 
 	mu    sync.Mutex
@@ -49,6 +50,7 @@ func (c *compactCrash) life(fs *vfs.MemFS, seed uint64) *vfs.MemFS {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	at, n := 1+rng.IntN(150), 0
 	percent := []int{0, 50, 100}[rng.IntN(3)]
+	refers := c.seed%3 == 0
 	c.clone = nil
 	wrapped := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
@@ -57,13 +59,21 @@ func (c *compactCrash) life(fs *vfs.MemFS, seed uint64) *vfs.MemFS {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if n++; n == at {
-			c.ack = c.acked
+			if c.ack = c.acked; refers && percent < 100 {
+				c.ack = 0 // the end of it may be gone
+			}
 			c.sites[callSite()]++
 			c.clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 12))})
 		}
 		return nil
 	}))
-	l := open(c.t, wrapped, func(o *Options) { o.Now = c.clock.now; o.CacheBytes, o.WALBytes = 1<<10, 2<<10 })
+	l := open(c.t, wrapped, func(o *Options) {
+		o.Now = c.clock.now
+		if o.CacheBytes, o.WALBytes = 1<<10, 2<<10; refers {
+			referring(o, 120)
+			o.BootID = fmt.Sprint("boot ", c.boots)
+		}
+	})
 	p := create(c.t, l, 0, Config{Compact: true, SegmentBytes: 600, DeleteRetentionMS: 1000})
 	c.check(p)
 	crashed := func() bool {
@@ -103,7 +113,10 @@ func (c *compactCrash) life(fs *vfs.MemFS, seed uint64) *vfs.MemFS {
 	}
 	closeLog(c.t, l)
 	if c.clone == nil {
-		c.ack, c.clone = c.acked, fs.CrashClone(vfs.CrashCloneCfg{})
+		c.ack, c.clone, percent = c.acked, fs.CrashClone(vfs.CrashCloneCfg{}), 0
+	}
+	if percent < 100 {
+		c.boots++
 	}
 	// What was not acknowledged may be lost; the next life finds out.
 	c.acked = c.ack

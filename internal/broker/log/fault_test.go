@@ -281,9 +281,18 @@ func segmentFilesOf(t *testing.T, fs vfs.FS) map[string]bool {
 	return list
 }
 
+// referring has batches from some size on written once, to their segments.
+func referring(o *Options, size int) { o.Durability, o.largeBatch, o.BootID = OS, size, "boot" }
+
+// kill leaves what the operating system has of a process.
+func kill(fs *vfs.MemFS) *vfs.MemFS {
+	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+}
+
 // TestDiskFull fills the disk now and then: writes fail, nothing else does, and nothing that was acknowledged is lost.
 func TestDiskFull(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(80) {
+		refers := seed%2 == 1
 		rng := rand.New(rand.NewPCG(seed, 9))
 		var full atomic.Bool
 		mem := vfs.NewCrashableMem()
@@ -296,7 +305,11 @@ func TestDiskFull(t *testing.T) {
 			}
 			return nil
 		}))
-		set := func(o *Options) { o.WALBytes, o.CacheBytes, o.SegmentBytes = 2<<10, 2<<10, 1<<10 }
+		set := func(o *Options) {
+			if o.WALBytes, o.CacheBytes, o.SegmentBytes = 2<<10, 2<<10, 1<<10; refers {
+				referring(o, 120)
+			}
+		}
 		l := open(t, fs, set)
 		p, q := create(t, l, 0, Config{}), create(t, l, 1, Config{})
 		var want [2][]string
@@ -333,9 +346,14 @@ func TestDiskFull(t *testing.T) {
 			}
 		}
 		full.Store(false)
-		if rng.IntN(2) == 0 {
+		switch {
+		case rng.IntN(2) == 0:
 			closeLog(t, l)
-		} else {
+		case refers:
+			clone := kill(mem)
+			closeLog(t, l)
+			mem = clone
+		default:
 			mem = crash(t, l, mem)
 		}
 		l = open(t, mem, set)
@@ -401,6 +419,11 @@ func TestFailedSync(t *testing.T) {
 
 // TestEveryError lets each operation on the file system fail once, in turn: what is acknowledged must be there.
 func TestEveryError(t *testing.T) {
+	t.Run("sync", func(t *testing.T) { everyError(t, false) })
+	t.Run("os", func(t *testing.T) { everyError(t, true) })
+}
+
+func everyError(t *testing.T, refers bool) {
 	kinds := map[errorfs.OpKind]int{}
 	for n := int64(0); ; n++ {
 		var ops atomic.Int64
@@ -412,21 +435,36 @@ func TestEveryError(t *testing.T) {
 			}
 			return nil
 		}))
-		set := func(o *Options) { o.WALBytes, o.CacheBytes, o.SegmentBytes = 1<<10, 1<<10, 512 }
+		set := func(o *Options) {
+			if o.WALBytes, o.CacheBytes, o.SegmentBytes = 1<<10, 1<<10, 512; refers {
+				referring(o, 100)
+			}
+		}
 		var want []string
 		l, err := Open(options(fs, set))
 		if err == nil {
 			p := create(t, l, 0, Config{})
 			for i := range 30 {
 				v := fmt.Sprint(i)
+				if refers {
+					v += strings.Repeat("x", i%3*30)
+				}
 				if _, err := submit(l, Write{Appends: []Append{{Partition: p, Batch: spec{records: []rec{kv("k", v)}}.build(t)}}}); err == nil {
 					want = append(want, v)
 				}
 			}
-			_ = l.Checkpoint()
-			_ = l.Close()
+			if !refers || n%2 == 0 {
+				_ = l.Checkpoint()
+			}
+			killed := kill(mem)
+			if _ = l.Close(); refers {
+				mem = killed
+			}
 		}
-		l = open(t, mem.CrashClone(vfs.CrashCloneCfg{}), set)
+		if !refers {
+			mem = mem.CrashClone(vfs.CrashCloneCfg{})
+		}
+		l = open(t, mem, set)
 		got := values(t, create(t, l, 0, Config{}), false)
 		closeLog(t, l)
 		left := want

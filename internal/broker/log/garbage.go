@@ -10,22 +10,22 @@ type garbage struct {
 	segs  []*segment
 	dir   string // of a deleted partition
 	after int64  // wall clock in ms
-	drop  lsn    // of a deleted partition: behind what says so
+	drop  lsn    // a checkpoint taken before may have to be replayed with them
 }
 
 // discard lets go of a deleted partition. The write-ahead log may refer to its files as long as it is replayed from before
 // the deletion.
 func (l *Log) discard(dir string, segs []*segment) {
 	l.garbageMu.Lock()
-	l.garbage = append(l.garbage, garbage{segs: segs, dir: dir, drop: l.wal.position()})
+	l.garbage = append(l.garbage, garbage{segs: segs, dir: dir, drop: l.wal.written()})
 	l.garbageMu.Unlock()
 	l.noteChange()
 }
 
-// discardFiles lets go of segments.
-func (l *Log) discardFiles(segs []*segment, after int64) {
+// discardFiles lets go of segments, with a checkpoint taken from drop on.
+func (l *Log) discardFiles(segs []*segment, after int64, drop lsn) {
 	l.garbageMu.Lock()
-	l.garbage = append(l.garbage, garbage{segs: segs, after: after})
+	l.garbage = append(l.garbage, garbage{segs: segs, after: after, drop: drop})
 	l.garbageMu.Unlock()
 	l.noteChange()
 }

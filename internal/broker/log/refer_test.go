@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -115,6 +116,73 @@ func TestReferenceOfAFailedWrite(t *testing.T) {
 		}
 		closeLog(t, l)
 	}
+}
+
+// A partition that began after a checkpoint did is compacted before the checkpoint ends. It is not in the checkpoint: what the log
+// refers to must outlast it.
+func TestReferenceToCompacted(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	disk := &slowDisk{FS: fs, reached: make(chan struct{}), goOn: make(chan struct{})}
+	set := func(o *Options) { referring(o, 120) }
+	l := open(t, disk, set)
+	first := create(t, l, 0, Config{})
+	for range 2 { // the first write is synced
+		put(t, l, first, spec{records: []rec{kv("k", "v")}})
+	}
+	disk.slow.Store(true)
+	checkpointed := make(chan error, 1)
+	go func() { checkpointed <- l.Checkpoint() }()
+	<-disk.reached
+	p := create(t, l, 1, Config{Compact: true, SegmentBytes: 600})
+	for i := range 10 {
+		put(t, l, p, spec{records: []rec{kv("k", fmt.Sprint(i, strings.Repeat("x", 200)))}})
+	}
+	referred := p.segs[0].path()
+	if err := p.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(disk.goOn)
+	if err := <-checkpointed; err != nil {
+		t.Fatal(err)
+	}
+	if there, err := exists(fs, referred); err != nil || !there {
+		t.Errorf("%s is gone, the log is replayed from before it was written: %v", referred, err)
+	}
+	if err := l.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := exists(fs, referred); err != nil || there {
+		t.Errorf("%s is there still: %v", referred, err)
+	}
+	closeLog(t, l)
+}
+
+// slowDisk takes its time with one sync of the write-ahead log.
+type slowDisk struct {
+	vfs.FS
+	slow          atomic.Bool
+	reached, goOn chan struct{}
+}
+
+func (d *slowDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := d.FS.OpenReadWrite(name, c, o...)
+	if strings.Contains(name, "/wal/") {
+		return slowFile{f, d}, err
+	}
+	return f, err
+}
+
+type slowFile struct {
+	vfs.File
+	d *slowDisk
+}
+
+func (f slowFile) SyncData() error {
+	if f.d.slow.CompareAndSwap(true, false) {
+		close(f.d.reached)
+		<-f.d.goOn
+	}
+	return f.File.SyncData()
 }
 
 // failingDisk writes to the log once and says that it has not; from then on it keeps what a kill would leave before each write.

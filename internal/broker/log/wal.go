@@ -70,6 +70,13 @@ func (w *wal) position() lsn {
 	return makeLSN(w.num, w.off)
 }
 
+// written is the end of what has been written.
+func (w *wal) written() lsn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.end
+}
+
 // add adds one frame to what is to be written; fill adds its items. It reports false, and adds nothing, if the frame
 // needs another file: write, then rotate.
 func (w *wal) add(now int64, fill func(*gather)) bool {
