@@ -67,12 +67,13 @@ func (c *groups) toConsumer(g *consumers, now time.Time) (e group.Effects) {
 	return e
 }
 
-// toStreams makes a group one of the streams protocol, for a member of it that joins, if it is a classic one without members.
-func (c *groups) toStreams(g *consumers, now time.Time) {
+// asStreams returns the group of the streams protocol that a member of it joins; nil: it may not join. A classic group without members
+// becomes one once it has joined.
+func (c *groups) asStreams(g *consumers, now time.Time) *group.Streams {
 	if state, _ := g.classic.State(); g.modern == nil && state == group.Empty {
-		g.classic, g.changed = group.NewClassic(g.id, c.limits, now), true
-		g.modern = group.NewStreams(g.id, c.limitsFor(g.id).streams, now)
+		return group.NewStreams(g.id, c.limitsFor(g.id).streams, now)
 	}
+	return g.streams()
 }
 
 // toClassic makes a group without members a classic one.

@@ -42,6 +42,31 @@ func countTasks(ids []kmsg.TaskIDs) (n int) {
 	return n
 }
 
+// A changelog is deleted while the group runs. The heartbeat that has it made anew tells the member what to give up, or moves it on.
+func TestStreamsGroupTopicDeleted(t *testing.T) {
+	b := start(t, listening)
+	r := dialTCP(t, b)
+	r.createTopic("words", 1)
+	step := func(q *kmsg.StreamsGroupHeartbeatRequest) *kmsg.StreamsGroupHeartbeatResponse {
+		resp := ask[*kmsg.StreamsGroupHeartbeatResponse](r, 0, q)
+		wantCode(t, q.MemberID, resp.ErrorCode, nil)
+		return resp
+	}
+	remove := func() {
+		q := kmsg.NewPtrDeleteTopicsRequest()
+		q.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: ptr("app-count-changelog")}}
+		wantCode(t, "delete", ask[*kmsg.DeleteTopicsResponse](r, 6, q).Topics[0].ErrorCode, nil)
+	}
+	a := step(streamsJoin("app", "a"))
+	remove()
+	if again := step(streamsBeat("app", "a", a.MemberEpoch)); countTasks(a.ActiveTasks) != 2 || again.ActiveTasks == nil || countTasks(again.ActiveTasks) != 0 {
+		t.Errorf("told %+v, then %+v", a, again)
+	}
+	idle := step(streamsJoin("app", "b")) // a has all tasks
+	remove()
+	step(streamsBeat("app", "b", idle.MemberEpoch))
+}
+
 // The first member brings the topics of the group along; after a crash it goes on where it was, and its commits count.
 func TestStreamsGroup(t *testing.T) {
 	fs := vfs.NewCrashableMem()
@@ -85,6 +110,12 @@ func TestStreamsGroup(t *testing.T) {
 	own.Topology.Subtopologies[0].SourceTopics[0] = offsetsTopic
 	wantCode(t, "a topic of Kafka's own", step(own).ErrorCode, kerr.StreamsInvalidTopology)
 	wantCode(t, "no group", step(streamsBeat("none", "a", 2)).ErrorCode, kerr.GroupIDNotFound)
+	circle := streamsJoin("classic", "x")
+	circle.Topology.Subtopologies[0].SourceTopics, circle.Topology.Subtopologies[0].RepartitionSourceTopics = nil, circle.Topology.Subtopologies[1].RepartitionSourceTopics
+	wantCode(t, "a topology that feeds itself", step(circle).ErrorCode, kerr.StreamsInvalidTopology)
+	nobody := kmsg.NewPtrStreamsGroupDescribeRequest()
+	nobody.Groups = []string{"classic"}
+	wantCode(t, "a group that nobody could join", ask[*kmsg.StreamsGroupDescribeResponse](r, 0, nobody).Groups[0].ErrorCode, kerr.GroupIDNotFound)
 
 	crashed := crash(fs, 100, 1)
 	b = start(t, onFS(crashed), sameBoot, listening)

@@ -32,9 +32,16 @@ func (b *Broker) streamsGroupHeartbeat(r *request, q *kmsg.StreamsGroupHeartbeat
 	hr.ClientID, hr.Host, hr.Local = r.ClientID, r.conn.host, r.conn.listener == nil
 	res, written, err := b.streamsHeartbeat(q.Group, hr)
 	if err == nil && len(res.Missing) > 0 {
-		// What is made is there at once, so the group is asked again: a member that joins may join again.
+		// What is made is there at once, so the group is asked again: a member that joins may join again, another is in the epoch that
+		// it was told, as was what it has.
 		if detail := b.createInternal(r, res.Missing); detail == "" {
-			res, written, err = b.streamsHeartbeat(q.Group, hr)
+			if hr.Topology == nil {
+				hr.Epoch = res.Epoch
+			}
+			told := res.Assigned
+			if res, written, err = b.streamsHeartbeat(q.Group, hr); res.Assigned == nil {
+				res.Assigned = told
+			}
 		} else {
 			last := &res.Status[slices.IndexFunc(res.Status, func(s group.Status) bool { return s.Code == group.MissingInternalTopics })]
 			last.Detail += "; " + detail
@@ -78,14 +85,17 @@ func (b *Broker) streamsHeartbeat(id string, hr group.StreamsRequest) (group.Str
 	}
 	defer g.mu.Unlock()
 	now := b.cfg.Now()
-	if joining {
-		b.groups.toStreams(g, now)
-	}
 	streams := g.streams()
+	if joining {
+		streams = b.groups.asStreams(g, now)
+	}
 	if streams == nil {
 		return group.StreamsResult{}, nil, kerr.GroupIDNotFound
 	}
 	res, err := streams.Heartbeat(now, hr, b.catalog.current.Load())
+	if err == nil && g.modern == nil {
+		g.classic, g.modern, g.changed = group.NewClassic(id, b.groups.limits, now), streams, true
+	}
 	b.groups.settle(g)
 	return res, g.last, err
 }
