@@ -115,10 +115,10 @@ func (c *groups) mend(g *consumers) {
 		answer(nil)
 	}
 	g.classic, g.modern, g.offsets, g.last = group.NewClassic(g.id, c.limits, now), nil, group.NewOffsets(), nil
-	for kind, restore := range c.restorers() {
-		for key, value := range c.b.log.Records(kind) {
-			if k, err := parseGroupKey(kind, key); err == nil && k.group == g.id {
-				if err := restore(g, k, value, now); err != nil {
+	for _, r := range c.restorers() {
+		for key, value := range c.b.log.Records(r.kind) {
+			if k, err := parseGroupKey(r.kind, key); err == nil && k.group == g.id {
+				if err := r.restore(g, k, value, now); err != nil {
 					c.b.slog.Error("a group's record cannot be read back", "group", g.id, "err", err)
 				}
 			}
@@ -144,43 +144,48 @@ func (g *consumers) state() string {
 	return s.String()
 }
 
-type restorer func(g *consumers, k groupKey, value []byte, now time.Time) error
+// restorer says how the records of a kind are taken back in.
+type restorer struct {
+	kind    byte
+	restore func(g *consumers, k groupKey, value []byte, now time.Time) error
+}
 
-// restorers say how the records of groups are taken back in, by kind.
-func (c *groups) restorers() map[byte]restorer {
-	return map[byte]restorer{
-		kindGroup: func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
+// restorers are those of groups. Committed offsets come before pending ones: what is pending was written later, or the commit would
+// have cleared it.
+func (c *groups) restorers() []restorer {
+	return []restorer{
+		{kindGroup, func(g *consumers, k groupKey, value []byte, now time.Time) (err error) {
 			g.classic, err = group.RestoreClassic(k.group, c.limits, now, value)
 			return err
-		},
-		kindConsumer: func(g *consumers, k groupKey, value []byte, now time.Time) error {
+		}},
+		{kindConsumer, func(g *consumers, k groupKey, value []byte, now time.Time) error {
 			modern, err := group.RestoreConsumer(k.group, c.limitsFor(k.group).consumer, now, value)
 			if err == nil {
 				g.modern = modern
 			}
 			return err
-		},
-		kindStreams: func(g *consumers, k groupKey, value []byte, now time.Time) error {
+		}},
+		{kindStreams, func(g *consumers, k groupKey, value []byte, now time.Time) error {
 			modern, err := group.RestoreStreams(k.group, c.limitsFor(k.group).streams, now, value)
 			if err == nil {
 				g.modern = modern
 			}
 			return err
-		},
-		kindOffset: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
+		}},
+		{kindOffset, func(g *consumers, k groupKey, value []byte, _ time.Time) error {
 			o, err := group.UnmarshalOffset(value)
 			if err == nil {
 				g.offsets.Commit(k.partition, o)
 			}
 			return err
-		},
-		kindPending: func(g *consumers, k groupKey, value []byte, _ time.Time) error {
+		}},
+		{kindPending, func(g *consumers, k groupKey, value []byte, _ time.Time) error {
 			o, err := group.UnmarshalOffset(value)
 			if err == nil {
 				g.offsets.CommitPending(k.producer, k.partition, o)
 			}
 			return err
-		},
+		}},
 	}
 }
 
@@ -189,13 +194,11 @@ func (c *groups) restore(now time.Time) error {
 	if err := c.restoreSettings(); err != nil {
 		return err
 	}
-	restorers := c.restorers()
-	// Committed offsets come before pending ones: what is pending was written later, or the commit would have cleared it.
-	for _, kind := range []byte{kindGroup, kindConsumer, kindStreams, kindOffset, kindPending} {
-		for key, value := range c.b.log.Records(kind) {
-			k, err := parseGroupKey(kind, key)
+	for _, r := range c.restorers() {
+		for key, value := range c.b.log.Records(r.kind) {
+			k, err := parseGroupKey(r.kind, key)
 			if err == nil {
-				err = restorers[kind](c.entry(k.group), k, value, now)
+				err = r.restore(c.entry(k.group), k, value, now)
 			}
 			if err != nil {
 				return fmt.Errorf("broker: %w", err)

@@ -156,6 +156,10 @@ func (b *Broker) offsetCommit(r *request, q *kmsg.OffsetCommitRequest) reply {
 				o := b.commitOffset(qp.Offset, qp.LeaderEpoch, qp.Metadata, retention)
 				g.offsets.Commit(tp, o)
 				puts = append(puts, g.offsetPut(kindOffset, 0, tp, o.Marshal()))
+				// However those transactions end, this one has come later.
+				for _, producer := range g.offsets.PendingFor(tp) {
+					puts = append(puts, g.offsetPut(kindPending, producer, tp, nil))
+				}
 			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}

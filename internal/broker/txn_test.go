@@ -241,6 +241,46 @@ func TestTransactionTimeout(t *testing.T) {
 	}
 }
 
+// Which of a transaction's offset and a plain one came later is known after a crash, and when a group is taken back to what the log holds.
+func TestOffsetsInOrderAgain(t *testing.T) {
+	const groups = 20
+	fs := vfs.NewCrashableMem()
+	b := start(t, onFS(fs), sameBoot)
+	r := dialRaw(t, b)
+	r.createTopic("t", 1)
+	plain := func(group string, offset int64) {
+		q := kmsg.NewPtrOffsetCommitRequest()
+		q.Group, q.Generation = group, -1
+		q.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: offset, LeaderEpoch: -1}}}}
+		wantCode(t, "commit", ask[*kmsg.OffsetCommitResponse](r, 8, q).Topics[0].Partitions[0].ErrorCode, nil)
+	}
+	pid, e := r.initProducer("id", time.Minute)
+	for i := range groups {
+		earlier, later := fmt.Sprint("earlier ", i), fmt.Sprint("later ", i)
+		plain(earlier, 1)
+		commitTxnOffset(r, "id", earlier, "t", pid, e, 2)
+		commitTxnOffset(r, "id", later, "t", pid, e, 2)
+		plain(later, 3)
+	}
+	again := func(b *Broker) {
+		t.Helper()
+		r := dialRaw(t, b)
+		r.endTxn(5, "id", pid, e, true)
+		for i := range groups {
+			for name, want := range map[string]int64{"earlier": 2, "later": 3} {
+				if o := fetchOffset(r, fmt.Sprint(name, " ", i), "t", 0, true); o.Offset != want {
+					t.Errorf("a plain offset that came %s: %d, want %d", name, o.Offset, want)
+				}
+			}
+		}
+	}
+	again(start(t, onFS(crash(fs, 100, 1)), sameBoot))
+	for _, g := range b.groups.all() {
+		g.broken.Store(true) // a write has failed
+	}
+	again(b)
+}
+
 // A transaction that is open when the broker dies goes on where it was.
 func TestOngoingTransactionSurvivesCrash(t *testing.T) {
 	fs := vfs.NewCrashableMem()

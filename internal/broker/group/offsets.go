@@ -138,15 +138,19 @@ func (o *Offsets) Get(tp TopicPartition) (Offset, bool) {
 	return s.Offset, ok
 }
 
-// Unstable says whether a transaction that has not ended commits an offset of the partition.
-func (o *Offsets) Unstable(tp TopicPartition) bool {
-	for _, m := range o.pending { //lint:ordered any will do
+// PendingFor returns the producers whose transactions have not ended and commit an offset of the partition, in order.
+func (o *Offsets) PendingFor(tp TopicPartition) (producers []int64) {
+	for id, m := range o.pending { //lint:ordered sorted below
 		if _, ok := m[tp]; ok {
-			return true
+			producers = append(producers, id)
 		}
 	}
-	return false
+	slices.Sort(producers)
+	return producers
 }
+
+// Unstable says whether a transaction that has not ended commits an offset of the partition.
+func (o *Offsets) Unstable(tp TopicPartition) bool { return len(o.PendingFor(tp)) > 0 }
 
 // All returns the committed offsets, in order of partitions.
 func (o *Offsets) All() []Entry {
