@@ -1,7 +1,9 @@
 package task
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/moldau/moldau/internal/flow"
 )
@@ -16,6 +18,10 @@ func (t *Task) Refused(refusals []flow.Refusal, now int64) (letters []flow.Out, 
 	left := 0
 	var undo *Error
 	tried := map[*trouble]bool{} // a record is tried again, not each of its results
+	refusals = slices.Clone(refusals)
+	slices.SortStableFunc(refusals, func(a, b flow.Refusal) int { // so that letters are in the order of the input
+		return cmp.Or(cmp.Compare(a.Input, b.Input), cmp.Compare(a.InHand, b.InHand))
+	})
 	for i := range refusals {
 		r := &refusals[i]
 		tr := t.refuse(r, now)
