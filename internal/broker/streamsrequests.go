@@ -148,7 +148,7 @@ func streamsRequest(q *kmsg.StreamsGroupHeartbeatRequest) (group.StreamsRequest,
 		}
 	}
 	if err := hr.Check(); err != nil {
-		return hr, refuse(err, "the heartbeat contradicts itself: a topology comes with epoch 0 and only with it, then with a rebalance timeout and without tasks; a subtopology is named once, and its changelogs have no number of partitions")
+		return hr, refuse(err, "the heartbeat contradicts itself: a topology comes with epoch 0 and only with it, then with a rebalance timeout and without tasks; there are at most 1,000 subtopologies, each named once, and their changelogs have no number of partitions")
 	}
 	return hr, nil
 }
@@ -198,7 +198,7 @@ func readTopology(q *kmsg.StreamsGroupHeartbeatRequestTopology) (*group.Topology
 func topicsOf(t *group.Topology) []string {
 	var names []string
 	for _, s := range t.Subtopologies {
-		names = slices.Concat(names, s.Sources, s.Sinks)
+		names = append(append(names, s.Sources...), s.Sinks...)
 		for _, in := range slices.Concat(s.Repartitions, s.Changelogs) {
 			names = append(names, in.Name)
 		}

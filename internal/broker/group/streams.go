@@ -136,6 +136,9 @@ func (r *StreamsRequest) Check() *kerr.Error {
 	if r.Topology == nil {
 		return nil
 	}
+	if len(r.Topology.Subtopologies) > maxSubtopologies {
+		return kerr.StreamsInvalidTopology
+	}
 	ids := map[string]bool{}
 	for _, s := range r.Topology.Subtopologies {
 		if ids[s.ID] || slices.ContainsFunc(s.Changelogs, func(c InternalTopic) bool { return c.Partitions != 0 }) {

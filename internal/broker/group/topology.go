@@ -125,8 +125,10 @@ type Status struct {
 	Detail string
 }
 
-// maxTasks bounds the tasks of a group: they are dealt out in one step.
-const maxTasks = 100_000
+const (
+	maxTasks         = 100_000 // of a group: they are dealt out in one step
+	maxSubtopologies = 1_000   // of a topology: each may be gone over as often as there are others
+)
 
 // wiring is a topology as the topics that exist allow it.
 type wiring struct {
@@ -203,6 +205,17 @@ func (w *wiring) width(s *Subtopology, topics Topics) int32 {
 	return n
 }
 
+// fed is the most partitions of what a subtopology reads, as far as they are decided.
+func (w *wiring) fed(s *Subtopology, topics Topics) (n int32) {
+	for _, r := range s.Repartitions {
+		n = max(n, w.internal[r.Name])
+	}
+	for _, name := range s.Sources {
+		n = max(n, w.count(name, topics))
+	}
+	return n
+}
+
 func (w *wiring) partition(t *Topology, topics Topics) error {
 	fixed, sinks := map[string]bool{}, map[string]bool{}
 	for i := range t.Subtopologies {
@@ -221,16 +234,13 @@ func (w *wiring) partition(t *Topology, topics Topics) error {
 		progress := false
 		for i := range t.Subtopologies {
 			s := &t.Subtopologies[i]
+			n := int32(-1) // of what it reads, once somebody asks
 			for _, sink := range s.Sinks {
 				if _, done := w.internal[sink]; done {
 					continue
 				}
-				n := int32(0)
-				for _, r := range s.Repartitions {
-					n = max(n, w.internal[r.Name])
-				}
-				for _, name := range s.Sources {
-					n = max(n, w.count(name, topics))
+				if n < 0 {
+					n = w.fed(s, topics)
 				}
 				if n == 0 {
 					open = true
@@ -263,8 +273,9 @@ func (w *wiring) partition(t *Topology, topics Topics) error {
 	}
 	for i := range t.Subtopologies {
 		s := &t.Subtopologies[i]
+		n := w.width(s, topics)
 		for _, c := range s.Changelogs {
-			w.internal[c.Name] = w.width(s, topics)
+			w.internal[c.Name] = n
 		}
 	}
 	return nil

@@ -80,3 +80,37 @@ func TestStreamsTopologies(t *testing.T) {
 		})
 	}
 }
+
+// countedTopics counts what it is asked.
+type countedTopics struct {
+	*fakeTopics
+	asked int
+}
+
+func (c *countedTopics) Lookup(name string) ([16]byte, int32, bool) {
+	c.asked++
+	return [16]byte{}, 1, name == "s"
+}
+
+// A topology costs as much as it is long, and is not longer than it may be.
+func TestStreamsTopologyCost(t *testing.T) {
+	const n = 2000
+	wide := Subtopology{ID: "0"}
+	for i := range n {
+		wide.Sources = append(wide.Sources, "s")
+		wide.Sinks = append(wide.Sinks, fmt.Sprint("sink", i))
+		wide.Changelogs = append(wide.Changelogs, InternalTopic{Name: fmt.Sprint("log", i)})
+	}
+	topics := &countedTopics{fakeTopics: &fakeTopics{version: 1}}
+	g := NewStreams("g", limits1071, time.Unix(1000, 0))
+	if _, err := g.Heartbeat(time.Unix(1000, 0), enter("a", "p", &Topology{Subtopologies: []Subtopology{wide}}), topics); err != nil || topics.asked > 20*n {
+		t.Errorf("asked for topics %d times (%v)", topics.asked, err)
+	}
+	long := &Topology{}
+	for i := range maxSubtopologies + 1 {
+		long.Subtopologies = append(long.Subtopologies, Subtopology{ID: fmt.Sprint(i), Sources: []string{"s"}})
+	}
+	if r := enter("a", "p", long); r.Check() != kerr.StreamsInvalidTopology {
+		t.Error("a topology of any length is taken")
+	}
+}

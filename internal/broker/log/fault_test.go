@@ -282,7 +282,7 @@ func segmentFilesOf(t *testing.T, fs vfs.FS) map[string]bool {
 }
 
 // referring has batches from some size on written once, to their segments.
-func referring(o *Options, size int) { o.Durability, o.largeBatch, o.BootID = OS, size, "boot" }
+func referring(o *Options, size int) { o.Durability, o.LargeBatch, o.BootID = OS, size, "boot" }
 
 // kill leaves what the operating system has of a process.
 func kill(fs *vfs.MemFS) *vfs.MemFS {

@@ -60,6 +60,9 @@ func FuzzFrame(f *testing.F) {
 	f.Add(appendLogStartItem(slices.Clone(one.buf), id(1, 0), 1))
 	f.Add(appendDropItem(slices.Clone(one.buf), id(1, 0)))
 	f.Add(appendPutItem(appendPutItem(nil, &Put{Kind: 1, Key: "k", Value: []byte("v")}), &Put{Kind: 1, Key: "k"}))
+	in := spec{records: []rec{kv("k", "v")}}.build(f)
+	p := &Partition{id: id(2, 0)}
+	f.Add(appendReferenceItem(nil, &ordered{p: p, data: in, at: placed{o: &openSegment{s: &segment{p: p}}}}))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b := frames(func(g *gather) { g.buf = appendHeaderItem(g.buf, walHeader{}) }, func(g *gather) { g.buf = append(g.buf, body...) })
 		fs := vfs.NewMem()
@@ -67,6 +70,11 @@ func FuzzFrame(f *testing.F) {
 			t.Fatal(err)
 		}
 		overwrite(t, fs, "broker/wal/"+walName(1), b)
+		dir := "broker/partitions/" + p.id.dirName()
+		if err := fs.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		overwrite(t, fs, dir+"/"+(&segment{p: p}).name()+".log", in)
 		openAndUse(t, fs, false)
 	})
 }
