@@ -34,7 +34,7 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 	row := func(c *flow.Ctx, k K, v V, ok bool) (V2, bool) {
 		v2, ok, err := f(k, v, ok)
 		if err != nil {
-			c.Fail(n.ID, err)
+			c.Miss(n.ID, err)
 			ok = false
 		}
 		return v2, ok
@@ -43,6 +43,9 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 		get := t.view(env)
 		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
 			v, at, ok := get(c, k)
+			if c.Err != nil {
+				return v2, 0, false
+			}
 			c.Node = n.ID
 			v2, ok = row(c, k, v, ok)
 			return v2, at, ok
@@ -53,6 +56,11 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 			get := t.past(env)
 			return func(c *flow.Ctx, k K, asOf int64) (V2, bool) {
 				v, ok := get(c, k, asOf)
+				if c.Err != nil {
+					var none V2
+					return none, false
+				}
+				c.Node = n.ID
 				return row(c, k, v, ok)
 			}
 		}

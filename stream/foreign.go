@@ -301,7 +301,7 @@ func answering[K, V, FK, FV any](n *topology.Node, responses *topology.Topic, by
 				} else {
 					kept.Set(ref, sub, c.Time, nil)
 				}
-				if fv, at, found = get(c, fk); c.Err != nil {
+				if fv, at, found = get(c, fk); c.Missed() {
 					return
 				}
 			}
@@ -356,7 +356,7 @@ func resolving[K, V, FV, R any](n *topology.Node, value serde.Serde[V], view fun
 				return
 			}
 			v, _, live := get(c, k)
-			if c.Err != nil {
+			if c.Missed() {
 				return
 			}
 			same := live == r.live

@@ -90,6 +90,10 @@ func joinStreams[K, V, V2, R any](b *Builder, kind string, s, o *topology.Node, 
 		st.Spec.Retention = w.RetentionMS()
 		return st
 	}
+	if j.left != nil {
+		b.keepNullKeys(s)
+		b.keepNullKeys(o)
+	}
 	if thisSpec.SingleStore {
 		if s != o {
 			b.graph.Fail(topology.ErrConflict, at, "join buffer %q has a single store, which is for a stream joined with itself; the streams joined here are two", buf.Spec().Name)
@@ -99,10 +103,6 @@ func joinStreams[K, V, V2, R any](b *Builder, kind string, s, o *topology.Node, 
 		return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
 			return newSelfJoin(env, n.ID, st.Spec.Name, w, any(j.both).(func(K, V, V) (R, error)), down), nil
 		})
-	}
-	if j.left != nil {
-		b.keepNullKeys(s)
-		b.keepNullKeys(o)
 	}
 	this := &topology.Node{Kind: kind, Parents: []*topology.Node{s}, With: []*topology.Node{o}, Keyed: true, At: at}
 	other := &topology.Node{Kind: kind, Parents: []*topology.Node{o}, At: at} // what must be co-partitioned is said once

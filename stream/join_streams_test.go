@@ -35,6 +35,10 @@ func TestJoinsOfStreams(t *testing.T) {
 		"early": func(l, r *S) *S { return l.Join(r, window.Within(0).Before(10*ms), near, both) },
 		"self":  func(l, _ *S) *S { return l.Join(l, within, near, both) },
 		"one":   func(l, _ *S) *S { return l.Join(l, within, near.SingleStore(), both) },
+		"rekeyed": func(l, _ *S) *S {
+			l = l.Repartition(byKey)
+			return l.LeftJoin(l, within, near.SingleStore(), left)
+		},
 	}
 	tests := []struct {
 		name, joins string
@@ -57,6 +61,7 @@ func TestJoinsOfStreams(t *testing.T) {
 		{"late, and within the window", "left", "l:c=9@15 l:a=1@5 r:a=2@14", "a=1+2@14", 0},
 		{"null values", "inner", "l:a=~@1 r:a=y@1 r:a=~@1 l:a=x@2", "a=x+y@2", 2},
 		{"null keys meet nobody", "inner", "l:~=x@1 r:~=y@1", "", 2},
+		{"null keys reach a single store, and are dropped there", "rekeyed", "l:~=x@1 l:a=y@1", "a=y+y@1", 1},
 		{"null keys of the left side", "left", "l:~=x@1 r:~=y@1", "~=x+nil@1", 1},
 		{"null keys of both sides", "outer", "l:~=x@1 r:~=y@2", "~=x+nil@1, ~=nil+y@2", 0},
 		{"a side keeps what its own time allows", "inner", "l:a=x@10 l:b=y@100 r:a=z@10 l:a=late@20 r:a=w@20", "a=late+z@20", 1},

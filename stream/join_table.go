@@ -117,7 +117,7 @@ func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV]
 		}
 		var gv GV
 		if ok {
-			if gv, _, ok = get(c, gk); c.Err != nil {
+			if gv, _, ok = get(c, gk); c.Missed() {
 				return
 			}
 		}

@@ -85,6 +85,9 @@ func joinRows[K, V, V2, R any](t rows[K, V], o rows[K, V2], kind string, m match
 		return func(c *flow.Ctx, k K) (r R, at int64, ok bool) {
 			v, at, live := get(c, k)
 			v2, at2, live2 := get2(c, k)
+			if c.Err != nil {
+				return r, 0, false
+			}
 			r, ok = m.row(v, live, v2, live2, null)
 			switch {
 			case !live:
@@ -109,7 +112,7 @@ func joinSide[K, A, B, R any](n *topology.Node, old *bool, view func(flow.Env) g
 				return
 			}
 			v, at, ok := get(c, k)
-			if c.Err != nil {
+			if c.Missed() {
 				return
 			}
 			if !ok && (both || !ch.Live && !ch.WasLive) {

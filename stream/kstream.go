@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"slices"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/topology"
 )
@@ -113,13 +115,13 @@ func foreach[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) err
 	})
 }
 
-// Merge is both streams in one, without any order between them.
+// Merge is both streams in one, without any order between them. A stream merged with itself stays as it is, as in Kafka Streams.
 func (s *KStream[K, V]) Merge(o *KStream[K, V]) *KStream[K, V] {
 	return &KStream[K, V]{s.b, merge[K, V](s.b, s.n, o.n)}
 }
 
 func merge[K, V any](b *Builder, parents ...*topology.Node) *topology.Node {
-	return add(b, &topology.Node{Kind: "merge", Parents: parents}, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
+	return add(b, &topology.Node{Kind: "merge", Parents: slices.Compact(parents)}, func(_ flow.Env, down fn[K, V]) (fn[K, V], error) { return down, nil })
 }
 
 // Repartition sends the stream through a topic of its own, so that records of one key meet in one task. Null keys are

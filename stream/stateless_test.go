@@ -133,7 +133,7 @@ func TestStateless(t *testing.T) {
 		{"merge with itself", func(s *S) *S {
 			one := s.Filter(func(_, v string) bool { return v == "1" }).TryFilter(func(r R) (bool, error) { return !r.Null, nil })
 			return one.Merge(one)
-		}, "a=1@10 h:x, a=1@10 h:x"},
+		}, "a=1@10 h:x"},
 		{"split", func(s *S) *S {
 			b := s.Split()
 			one := b.When(func(_, v string) bool { return v == "1" })

@@ -174,7 +174,7 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 			}
 		}, nil
 	})
-	if t.tells {
+	if t.tells || t.sparse && s.Spec.Kind == flow.Versioned { // which may have refused what came late
 		wire := n.Wire
 		n.Wire = func(env flow.Env, children []any) (any, error) {
 			f, err := wire(env, children)

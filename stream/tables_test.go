@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -233,5 +234,35 @@ func TestOldValuesOfAggregatesThatAreWrittenThrough(t *testing.T) {
 				t.Errorf("the sum of sizes is %d, want 6", n)
 			}
 		})
+	}
+}
+
+// A join whose lookup fails leaves out what it had in hand, as LogAndContinue does; it does not take the row for missing.
+func TestLookupsThatFail(t *testing.T) {
+	boom := errors.New("boom")
+	d := streamtest.New(t, func(b *stream.Builder) {
+		l := b.Table(text, leftRow).TryMapValues(func(r stream.Record[string, string]) (string, error) {
+			if r.Value == "bad" {
+				return "", boom
+			}
+			return r.Value, nil
+		}).Filter(func(_, v string) bool { return v != "" })
+		r := b.Table(rows, rightRow)
+		l.OuterJoin(r, outer).LeftJoin(r, left).ToStream().To(out)
+		b.Stream(other).LeftJoinTable(l.LeftJoin(r, left), left).To(out)
+		r.ToStream().MapValues(func(v string) string { return v + "!" }).To(out)
+	}, streamtest.ContinueErrors())
+	l, r, s := streamtest.In(d, text), streamtest.In(d, rows), streamtest.In(d, other)
+	l.Send("a", "bad", at(10))
+	r.Send("a", "A", at(20))
+	s.Send("a", "x", at(30))
+	r.Send("b", "B", at(40))
+	s.Send("b", "y", at(50))
+	l.Send("a", "good", at(60))
+	s.Send("a", "z", at(70))
+	// What a row was before it was mended cannot be said either.
+	want := "a=A!@20, b=nil+B+B@40, b=nil+B+B@40, b=B!@40, b=y+nil@50, a=z+good+A@70"
+	if got := show(streamtest.Out(d, out).All()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

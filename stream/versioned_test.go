@@ -178,3 +178,19 @@ func TestWaitingRecordsKeepTheirContext(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// A filter asks its own versioned store what was before: that may have refused what came late, and has a row that is gone above.
+func TestFilterIntoHistory(t *testing.T) {
+	kept := state.NewVersioned("kept", serde.String, serde.String, 10*ms)
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Table(text, leftRow).Filter(func(_, v string) bool { return v == "good" }).Stored(kept).ToStream().To(out)
+	})
+	in := streamtest.In(d, text)
+	in.Send("a", "good", at(100))
+	in.SendNull("a", at(10))
+	in.Send("a", "bad", at(120))
+	in.Send("a", "bad", at(130))
+	if got, want := show(streamtest.Out(d, out).All()), "a=good@100, a=~@120"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

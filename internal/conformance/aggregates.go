@@ -58,13 +58,20 @@ func (in *interpreter) cogroup(step Step) any {
 		id = next.text("id")
 	}
 	var all cogroup
+	ids, last := step.texts("in"), map[string]string{} // of a grouping given twice Kafka Streams calls the last aggregator
 	for i, name := range step.texts("fns") {
-		f := aggregator(name)
+		last[ids[i]] = name
+	}
+	for i, id := range ids {
+		if slices.Index(ids, id) < i {
+			continue
+		}
+		f := aggregator(last[id])
 		fold := stream.Fold[text, text, text]{Init: func() text { return start }, Add: func(a text, r record) (text, bool, error) {
 			next := f(r.Key, r.Value, a)
 			return next, next != nil, nil
 		}}
-		if g := get[group](in, step.in(i)); all == nil {
+		if g := get[group](in, id); all == nil {
 			all = g.CogroupFold(fold)
 		} else {
 			all = all.AndFold(g, fold)

@@ -21,6 +21,7 @@ type (
 // processor is any of the vocabulary, with its store.
 type processor struct {
 	step     Step
+	store    Step // that declares its store
 	h        state.Handle
 	kv       *state.KV[text, text]
 	windows  *state.WindowStore[text, text]
@@ -173,7 +174,7 @@ func (p *processor) showSessions(found iter.Seq2[wkey, text]) string {
 	var tied []string
 	last := time.Time{}
 	flush := func() {
-		if p.step.text("storeType") == "inMemory" {
+		if p.store.text("storeType") == "inMemory" {
 			slices.Reverse(tied)
 		}
 		b.WriteString(strings.Join(tied, ""))
@@ -225,14 +226,22 @@ func (in *interpreter) process(step Step) any {
 	if do == nil {
 		panic(unsupported("processor " + name))
 	}
-	h := in.processorStore(step)
+	h, store := in.processorStore(step), step
+	if !step.has("storeKind") {
+		store = in.vector.declares(step.text("store"))
+	}
 	return from.Process(func() stream.Processor[text, text, text, text] {
-		return &processor{step: step, h: h, do: func(p *processor, c *context, r record) {
+		return &processor{step: step, store: store, h: h, do: func(p *processor, c *context, r record) {
 			if r.Key != nil {
 				do(p, c, r)
 			}
 		}}
 	}, h)
+}
+
+// declares is the step that declares a store for several processors.
+func (v *Vector) declares(store string) Step {
+	return v.Spec.Steps[slices.IndexFunc(v.Spec.Steps, func(s Step) bool { return s.has("storeKind") && s.text("store") == store })]
 }
 
 // processorStore is the store that a step declares or names.

@@ -61,9 +61,9 @@ func sessionScan(p *processor, c *context, r record) {
 // showScan shows what was found in the order of Java's stores: those on disk go segment by segment, and in each key by key; those in
 // memory by time, then by key, then from the last start to the first.
 func (p *processor) showScan(c *context, r record, found []scanned, show func(scanned) string) {
-	interval := max(p.step.number("retentionMs")/2, 60_000)
+	interval := max(p.store.number("retentionMs")/2, 60_000)
 	slices.SortFunc(found, func(a, b scanned) int {
-		if p.step.text("storeType") == "persistent" {
+		if p.store.text("storeType") == "persistent" {
 			return cmp.Or(cmp.Compare(a.at/interval, b.at/interval), cmp.Compare(a.key, b.key), cmp.Compare(a.at, b.at), cmp.Compare(a.start, b.start))
 		}
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.key, b.key), cmp.Compare(b.start, a.start))

@@ -119,6 +119,11 @@ func (v *Vector) sessionsKept() int64 {
 	return keep
 }
 
+// slides says whether a vector has sliding windows.
+func (v *Vector) slides() bool {
+	return slices.ContainsFunc(v.Spec.Steps, func(s Step) bool { return s.sub("window").text("type") == "sliding" })
+}
+
 // gone says which lines, up to an event, delete a session that Java has in its record cache only, since it has expired in the store below:
 // it goes on with that session, and does not tell that it is another one now.
 func (r *run) gone(event int) func(line string) bool {

@@ -76,6 +76,24 @@ func (c *Ctx) Fail(node int, err error) {
 	}
 }
 
+// Miss is Fail for a function that was called to look something up: whoever looks it up asks the policy, with Missed.
+func (c *Ctx) Miss(node int, err error) {
+	if c.Err == nil {
+		c.Err, c.Failed = err, node
+	}
+}
+
+// Missed says whether a lookup has failed. The operator that looked up then returns at once: if the policy passes over the error, it
+// leaves out what it had in hand.
+func (c *Ctx) Missed() bool {
+	err := c.Err
+	if err != nil && !c.Fatal {
+		c.Err = nil
+		c.Fail(c.Failed, err)
+	}
+	return err != nil
+}
+
 // ErrLater is a failure of the cluster that may pass: what was computed since the last commit is taken back and computed again.
 var ErrLater = errors.New("it will be tried again")
 
