@@ -54,11 +54,15 @@ func (b *Broker) createTopics(r *request, q *kmsg.CreateTopicsRequest) reply {
 		if !q.ValidateOnly {
 			rt.TopicID = t.id
 		}
+		levels := append([]given{{t.settings, kmsg.ConfigSourceDynamicTopicConfig}}, b.givenToTopics()...)
 		for _, s := range topicSettings {
 			c := kmsg.NewCreateTopicsResponseTopicConfig()
-			c.Name, c.Value, c.Source = s.name, ptr(settingValue(t.settings, s.name)), int8(kmsg.ConfigSourceDefaultConfig)
-			if _, ok := t.settings[s.name]; ok {
-				c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
+			c.Name, c.Value, c.Source = s.name, &s.value, int8(kmsg.ConfigSourceDefaultConfig)
+			for _, g := range levels {
+				if value, ok := g.set[s.name]; ok {
+					c.Value, c.Source = &value, int8(g.source)
+					break
+				}
 			}
 			rt.Configs = append(rt.Configs, c)
 		}
@@ -228,7 +232,7 @@ func (b *Broker) deleteRecords(r *request, q *kmsg.DeleteRecordsRequest) reply {
 					rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
 				case p == nil:
 					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-				case !logConfig(t.settings).Delete:
+				case !logConfig(b.catalog.settingsOf(t)).Delete:
 					rp.ErrorCode = kerr.PolicyViolation.Code
 				default:
 					wg.Go(func() {

@@ -115,7 +115,7 @@ func (b *Broker) restore() error {
 	if err := b.restoreConfigs(); err != nil {
 		return err
 	}
-	b.catalog = newCatalog(b.log)
+	b.catalog = newCatalog(b.log, ofTopics(counting(*b.dynamic.sets.Load())))
 	b.groups = newGroups(b)
 	b.txns = newTransactions(b)
 	for key, value := range b.log.Records(kindCluster) {

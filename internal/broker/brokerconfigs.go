@@ -32,8 +32,23 @@ type dynamicConfigs struct {
 	sets atomic.Pointer[map[string]map[string]string]
 }
 
+// counting returns the settings that count: this broker's before those of all.
+func counting(sets map[string]map[string]string) map[string]string {
+	set := map[string]string{}
+	maps.Copy(set, sets[""])
+	maps.Copy(set, sets[strconv.Itoa(nodeID)])
+	return set
+}
+
+// givenToTopics are the defaults of topics that were set.
+func (b *Broker) givenToTopics() []given {
+	sets := *b.dynamic.sets.Load()
+	return []given{{ofTopics(sets[strconv.Itoa(nodeID)]), kmsg.ConfigSourceDynamicBrokerConfig}, {ofTopics(sets[""]), kmsg.ConfigSourceDynamicDefaultBrokerConfig}}
+}
+
 // brokerSettings are the settings of the broker that tools see, in order of name, as they were when it was started. Those with a
-// check may be changed.
+// check may be changed: limits of connections, defaults of topics, and some that are only kept and shown, since what they are
+// about is not here.
 func (b *Broker) brokerSettings() []setting {
 	fixed := func(name string, typ kmsg.ConfigType, value string) setting { return setting{name, typ, value, nil} }
 	ms := func(name string, v int64) setting { return fixed(name, kmsg.ConfigTypeLong, strconv.FormatInt(v, 10)) }
@@ -42,8 +57,9 @@ func (b *Broker) brokerSettings() []setting {
 	if b.cfg.MaxConnectionsPerIP < 0 {
 		perIP = 0
 	}
-	return []setting{
+	all := []setting{
 		fixed("auto.create.topics.enable", kmsg.ConfigTypeBoolean, strconv.FormatBool(!b.cfg.NoAutoCreate)),
+		{"background.threads", kmsg.ConfigTypeInt, "10", integer(1, math.MaxInt32)},
 		num("broker.id", nodeID),
 		ms("connections.max.reauth.ms", b.cfg.MaxReauth.Milliseconds()),
 		num("default.replication.factor", 1),
@@ -57,9 +73,7 @@ func (b *Broker) brokerSettings() []setting {
 		num("group.streams.heartbeat.interval.ms", b.cfg.StreamsHeartbeatInterval.Milliseconds()),
 		num("group.streams.initial.rebalance.delay.ms", b.cfg.InitialRebalanceDelay.Milliseconds()),
 		num("group.streams.session.timeout.ms", b.cfg.StreamsSessionTimeout.Milliseconds()),
-		fixed("log.cleanup.policy", kmsg.ConfigTypeList, "delete"),
 		fixed("log.dirs", kmsg.ConfigTypeString, b.cfg.Dir),
-		ms("log.retention.ms", 604800000),
 		// Kafka takes 0 for these two, and is then alone for ever.
 		{maxConnectionRate, kmsg.ConfigTypeInt, fmt.Sprint(int64(rateOf(b.cfg.MaxConnectionCreationRate))), integer(1, math.MaxInt32)},
 		{maxConnections, kmsg.ConfigTypeInt, strconv.Itoa(b.cfg.MaxConnections), integer(1, math.MaxInt32)},
@@ -68,13 +82,22 @@ func (b *Broker) brokerSettings() []setting {
 			_, err := parseOverrides(s)
 			return err
 		}},
-		num("message.max.bytes", 1048588),
+		{"num.io.threads", kmsg.ConfigTypeInt, "8", integer(1, math.MaxInt32)},
+		{"num.network.threads", kmsg.ConfigTypeInt, "3", integer(1, math.MaxInt32)},
 		num("num.partitions", int64(b.cfg.DefaultPartitions)),
 		num("offset.metadata.max.bytes", maxOffsetMetadata),
 		num("offsets.retention.minutes", int64(b.cfg.OffsetsRetention.Minutes())),
+		{"sasl.kerberos.min.time.before.relogin", kmsg.ConfigTypeLong, "60000", integer(0, math.MaxInt64)},
 		num("transaction.max.timeout.ms", b.cfg.MaxTransactionTimeout.Milliseconds()),
 		num("transactional.id.expiration.ms", transactionalIDExpiry.Milliseconds()),
 	}
+	for _, s := range topicSettings {
+		if name := brokerName(s.name); name != "" {
+			all = append(all, setting{name, s.typ, s.value, s.check})
+		}
+	}
+	slices.SortFunc(all, func(a, b setting) int { return strings.Compare(a.name, b.name) })
+	return all
 }
 
 // checkBroker says why a resource is not this broker, or all brokers.
@@ -154,6 +177,7 @@ func (b *Broker) alterBrokerConfigs(name string, alter []alteration, replace, va
 		return no
 	}
 	b.dynamic.sets.Store(&sets)
+	b.catalog.setDefaults(ofTopics(counting(sets)))
 	b.serving.Lock()
 	defer b.serving.Unlock()
 	b.seats.limits = l
@@ -166,12 +190,10 @@ func brokerConfigKey(name string) string { return "broker " + name }
 
 // limitsOf returns the limits that settings make, those of hosts apart, as their addresses are to be found yet.
 func (b *Broker) limitsOf(sets map[string]map[string]string) (limits, []override, error) {
-	known := b.brokerSettings()
+	known, set := b.brokerSettings(), counting(sets)
 	value := func(name string) string {
-		for _, set := range []map[string]string{sets[strconv.Itoa(nodeID)], sets[""]} {
-			if v, ok := set[name]; ok {
-				return v
-			}
+		if v, ok := set[name]; ok {
+			return v
 		}
 		return known[slices.IndexFunc(known, func(s setting) bool { return s.name == name })].value
 	}

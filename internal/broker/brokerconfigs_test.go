@@ -2,12 +2,14 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -182,4 +184,83 @@ func brokers(resource string) []int32 {
 		return nil
 	}
 	return []int32{nodeID}
+}
+
+// What the broker is given are the defaults of topics, those there are too, also after a restart.
+func TestDefaultsOfTopicsChange(t *testing.T) {
+	fs := vfs.NewMem()
+	same := func(c *Config) { c.FS, c.BootID = fs, "boot" }
+	b := start(t, same)
+	cl := client(t, b, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	adm := kadm.NewClient(cl)
+	ctx := testContext(t)
+	create := func(name string, settings map[string]*string) {
+		t.Helper()
+		if _, err := adm.CreateTopic(ctx, 1, 1, settings, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := func(topic string) error {
+		return cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Key: []byte("k"), Value: make([]byte, 2000)}).FirstErr()
+	}
+	alter := func(resource, name string, op kadm.IncrementalOp, value string) {
+		t.Helper()
+		rs, err := adm.AlterBrokerConfigs(ctx, []kadm.AlterConfig{{Op: op, Name: name, Value: &value}}, brokers(resource)...)
+		if err != nil || rs[0].Err != nil {
+			t.Fatal(err, rs)
+		}
+	}
+	create("plain", nil)
+	create("own", map[string]*string{"max.message.bytes": ptr("5000")})
+	alter("", "message.max.bytes", kadm.SetConfig, "1000")
+	alter("", "log.cleanup.policy", kadm.AppendConfig, "compact")
+	for range 2 {
+		create("later", nil)
+		for topic, want := range map[string]error{"plain": kerr.MessageTooLarge, "later": kerr.MessageTooLarge, "own": nil} {
+			if err := large(topic); !errors.Is(err, want) {
+				t.Errorf("%s: a large record gets %v", topic, err)
+			}
+		}
+		cs, err := adm.DescribeTopicConfigs(ctx, "later")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range cs[0].Configs {
+			if c.Key == "cleanup.policy" && (c.MaybeValue() != "delete,compact" || c.Source != kmsg.ConfigSourceDynamicDefaultBrokerConfig) {
+				t.Errorf("shown as %s of %v", c.MaybeValue(), c.Source)
+			}
+		}
+		if _, err := adm.DeleteTopic(ctx, "later"); err != nil {
+			t.Fatal(err)
+		}
+		cl.Close()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b = start(t, same)
+		cl = client(t, b, kgo.ProducerBatchCompression(kgo.NoCompression()))
+		adm = kadm.NewClient(cl)
+	}
+	alter("1", "message.max.bytes", kadm.SetConfig, "3000")
+	if err := large("plain"); err != nil {
+		t.Errorf("this broker's default does not go before that of all: %v", err)
+	}
+	alter("1", "message.max.bytes", kadm.DeleteConfig, "")
+	alter("", "message.max.bytes", kadm.DeleteConfig, "")
+	if err := large("plain"); err != nil {
+		t.Errorf("without a default: %v", err)
+	}
+}
+
+// Each setting that may be changed is the broker's once, by a name that Kafka knows.
+func TestBrokerSettings(t *testing.T) {
+	all := start(t).brokerSettings()
+	for i, s := range all {
+		if i > 0 && all[i-1].name >= s.name {
+			t.Errorf("%s comes after %s", s.name, all[i-1].name)
+		}
+		if s.check != nil && s.check(s.value) != nil {
+			t.Errorf("%s is %q, which it cannot be set to", s.name, s.value)
+		}
+	}
 }

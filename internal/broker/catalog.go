@@ -83,6 +83,28 @@ type catalog struct {
 	log     *log.Log
 	mu      sync.Mutex // held by writers until what they change is durable: nobody writes to a topic that could vanish
 	current atomic.Pointer[topics]
+	// defaults are settings of topics that have none of their own, where the broker's were changed.
+	defaults atomic.Pointer[map[string]string]
+}
+
+// settingsOf returns the settings of a topic with the broker's defaults.
+func (c *catalog) settingsOf(t *topic) map[string]string {
+	set := maps.Clone(*c.defaults.Load())
+	maps.Copy(set, t.settings)
+	return set
+}
+
+// setDefaults changes the defaults of all topics.
+func (c *catalog) setDefaults(set map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.defaults.Store(&set)
+	for _, t := range c.current.Load().byID {
+		cfg := logConfig(c.settingsOf(t))
+		for _, p := range t.partitions {
+			p.SetConfig(cfg)
+		}
+	}
 }
 
 // The topics in which Kafka keeps what we keep as keyed records. They exist, empty, because tools and clients expect them.
@@ -111,8 +133,9 @@ type topicRecord struct {
 	Settings   map[string]string `json:"settings,omitempty"`
 }
 
-func newCatalog(l *log.Log) *catalog {
+func newCatalog(l *log.Log, defaults map[string]string) *catalog {
 	c := &catalog{log: l}
+	c.defaults.Store(&defaults)
 	c.current.Store(&topics{byName: map[string]*topic{}, byID: map[[16]byte]*topic{}})
 	return c
 }
@@ -138,7 +161,7 @@ func (c *catalog) restore(name string, value []byte) error {
 // open gives a topic the partitions it lacks.
 func (c *catalog) open(t *topic, partitions int32) error {
 	for p := int32(len(t.partitions)); p < partitions; p++ {
-		part, err := c.log.CreatePartition(log.PartitionID{Topic: t.id, Partition: p}, t.name, logConfig(t.settings))
+		part, err := c.log.CreatePartition(log.PartitionID{Topic: t.id, Partition: p}, t.name, logConfig(c.settingsOf(t)))
 		if err != nil {
 			return fmt.Errorf("broker: topic %q partition %d: %w", t.name, p, err)
 		}
@@ -385,7 +408,7 @@ func (c *catalog) update(id [16]byte, edit func(t *topic) *refusal) *refusal {
 	if no := c.change([]*topic{old}, []*topic{t}); no != nil {
 		return no
 	}
-	cfg := logConfig(t.settings)
+	cfg := logConfig(c.settingsOf(t))
 	for _, p := range t.partitions {
 		p.SetConfig(cfg)
 	}

@@ -48,7 +48,8 @@ func (b *Broker) describeTopicConfigs(q *kmsg.DescribeConfigsRequest, rr *kmsg.D
 		rr.ErrorCode, rr.ErrorMessage = kerr.UnknownTopicOrPartition.Code, ptr("topic "+rr.ResourceName+" does not exist")
 		return
 	}
-	describeSettings(q, rr, topicSettings[:], kmsg.ConfigSourceDefaultConfig, wanted, given{t.settings, kmsg.ConfigSourceDynamicTopicConfig})
+	describeSettings(q, rr, topicSettings[:], kmsg.ConfigSourceDefaultConfig, wanted,
+		append([]given{{t.settings, kmsg.ConfigSourceDynamicTopicConfig}}, b.givenToTopics()...)...)
 }
 
 // given are settings that somebody has set, and how.
@@ -204,7 +205,7 @@ func (a alteration) apply(settings map[string]string, kind []setting) *refusal {
 	}
 	s := kind[i]
 	if a.value == nil {
-		return refuse(kerr.InvalidConfig, "null value not supported: %s", a.name)
+		return refuse(kerr.InvalidRequest, "null value not supported: %s", a.name)
 	}
 	switch a.op {
 	case kmsg.IncrementalAlterConfigOpSet:

@@ -164,6 +164,43 @@ func checkSettings(set map[string]string) error {
 	return nil
 }
 
+// brokerName returns the name of a topic's setting as a default of the broker, "" if it is none.
+func brokerName(setting string) string {
+	switch setting {
+	case "compression.type", "compression.gzip.level", "compression.lz4.level", "compression.zstd.level", "min.insync.replicas", "unclean.leader.election.enable":
+		return setting
+	case "max.message.bytes":
+		return "message.max.bytes"
+	case "delete.retention.ms", "min.compaction.lag.ms", "max.compaction.lag.ms":
+		return "log.cleaner." + setting
+	case "min.cleanable.dirty.ratio":
+		return "log.cleaner.min.cleanable.ratio"
+	case "segment.ms", "segment.jitter.ms":
+		return "log.roll" + setting[len("segment"):]
+	case "segment.index.bytes":
+		return "log.index.size.max.bytes"
+	case "flush.messages", "flush.ms":
+		return "log.flush.interval" + setting[len("flush"):]
+	case "file.delete.delay.ms":
+		return "log.segment.delete.delay.ms"
+	case "cleanup.policy", "index.interval.bytes", "local.retention.bytes", "local.retention.ms", "message.timestamp.after.max.ms",
+		"message.timestamp.before.max.ms", "message.timestamp.type", "preallocate", "retention.bytes", "retention.ms", "segment.bytes":
+		return "log." + setting
+	}
+	return ""
+}
+
+// ofTopics translates defaults of the broker into settings of topics.
+func ofTopics(defaults map[string]string) map[string]string {
+	set := map[string]string{}
+	for _, s := range topicSettings {
+		if value, ok := defaults[brokerName(s.name)]; ok {
+			set[s.name] = value
+		}
+	}
+	return set
+}
+
 // settingValue returns a setting of a topic, its default if the topic does not say.
 func settingValue(set map[string]string, name string) string {
 	if v, ok := set[name]; ok {
