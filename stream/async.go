@@ -33,6 +33,7 @@ type Async struct {
 // and when the error policy tries again, it is called again for the same record. Of an error, a panic included, the policy decides;
 // a retry repeats the one call.
 func (s *KStream[K, V]) MapAsync[V2 any](how Async, f func(ctx context.Context, r Record[K, V]) (V2, error)) *KStream[K, V2] {
+	s.b.given(f != nil)
 	n := &topology.Node{Kind: "mapAsync", Parents: []*topology.Node{s.n}, At: where()}
 	if how.MaxInFlight < 0 || how.Timeout < 0 {
 		s.b.graph.Fail(topology.ErrConflict, n.At, "MaxInFlight is %d and Timeout %v: they cannot be negative", how.MaxInFlight, how.Timeout)

@@ -3,7 +3,8 @@
 // before a task wires it.
 //
 // Functions come in two forms. The plain ones see values. The Try ones see the whole Record (key, time, headers, null)
-// and may fail; what happens then is up to the error policy.
+// and may fail; what happens then is up to the error policy. None may be nil, which Build reports, unless its doc says what nil
+// stands for.
 //
 // Null is Kafka's null, a bit of the record. For a type whose nil is a value (pointers, slices, maps, interfaces) nil is
 // null, in and out, and functions see it. For any other type a null value passes functions on values by and keeps its
@@ -72,6 +73,7 @@ type Call struct {
 // Around has f called around every call of a processor or of its timers; next is the call, and f returns its error or another
 // one. It is the place for traces, measures and limits (processor.wrapper.class, KIP-1112). The one added last is outermost.
 func (b *Builder) Around(f func(call Call, next func() error) error) {
+	b.given(f != nil)
 	inner := b.around
 	if inner == nil {
 		b.around = f

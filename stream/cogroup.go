@@ -25,22 +25,29 @@ type coinput[K, A any] struct {
 
 // Cogroup begins a co-grouping with this stream and how its values are folded in, from the zero value on.
 func (g *KGroupedStream[K, V]) Cogroup[A any](f func(A, V) A) *CogroupedKStream[K, A] {
-	return &CogroupedKStream[K, A]{g.b, []coinput[K, A]{coinputOf(g, aggregating[K](f))}}
+	return &CogroupedKStream[K, A]{g.b, []coinput[K, A]{coinputOf(g, aggregating[K](g.b, f))}}
 }
 
 // CogroupFold is Cogroup with a start other than zero, the key, errors, and results that delete.
 func (g *KGroupedStream[K, V]) CogroupFold[A any](f Fold[K, V, A]) *CogroupedKStream[K, A] {
-	return &CogroupedKStream[K, A]{g.b, []coinput[K, A]{coinputOf(g, folding(f))}}
+	return &CogroupedKStream[K, A]{g.b, []coinput[K, A]{coinputOf(g, folding(g.b, f))}}
 }
 
 // And adds a stream and how its values are folded in.
 func (c *CogroupedKStream[K, A]) And[V any](g *KGroupedStream[K, V], f func(A, V) A) *CogroupedKStream[K, A] {
-	return &CogroupedKStream[K, A]{c.b, append(c.inputs[:len(c.inputs):len(c.inputs)], coinputOf(g, aggregating[K](f)))}
+	return c.and(g, aggregating[K](c.b, f))
 }
 
 // AndFold is And with a start other than zero, the key, errors, and results that delete.
 func (c *CogroupedKStream[K, A]) AndFold[V any](g *KGroupedStream[K, V], f Fold[K, V, A]) *CogroupedKStream[K, A] {
-	return &CogroupedKStream[K, A]{c.b, append(c.inputs[:len(c.inputs):len(c.inputs)], coinputOf(g, folding(f)))}
+	return c.and(g, folding(c.b, f))
+}
+
+func (c *CogroupedKStream[K, A]) and[V any](g *KGroupedStream[K, V], add adder[K, V, A]) *CogroupedKStream[K, A] {
+	if !c.b.mine(g != nil && g.b == c.b) {
+		return c
+	}
+	return &CogroupedKStream[K, A]{c.b, append(c.inputs[:len(c.inputs):len(c.inputs)], coinputOf(g, add))}
 }
 
 func coinputOf[K, V, A any](g *KGroupedStream[K, V], add adder[K, V, A]) coinput[K, A] {
@@ -146,6 +153,7 @@ type SessionWindowedCogroupedKStream[K, A any] struct {
 // Aggregate folds the values of each key and session, of all streams, into one aggregate. merge is as in
 // SessionWindowedKStream.Aggregate; what it is called with first is what the stream of the record in hand starts from.
 func (g *SessionWindowedCogroupedKStream[K, A]) Aggregate(h state.Session[K, A], merge func(A, A) A) *WindowedKTable[K, A] {
+	g.c.b.given(merge != nil)
 	all, s := g.c.join(where(), h, func(i int, in coinput[K, A], all *topology.Node, s *topology.Store) *topology.Node {
 		return in.sessions(all, s, g.w, s.Spec.Name+"."+strconv.Itoa(i), merge)
 	})

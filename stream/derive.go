@@ -114,6 +114,7 @@ func (t *KTable[K, V]) FilterNot(f func(K, V) bool) *KTable[K, V] {
 }
 
 func (t rows[K, V]) filter(kind string, want bool, f func(K, V) bool) rows[K, V] {
+	t.b.given(f != nil)
 	return derive(t, kind, true, func(k K, v V, live bool) (V, bool, error) {
 		if !live || f(k, v) != want {
 			var none V
@@ -129,6 +130,7 @@ func (t *KTable[K, V]) MapValues[V2 any](f func(V) V2) *KTable[K, V2] {
 }
 
 func mapRows[K, V, V2 any](t rows[K, V], f func(V) V2) rows[K, V2] {
+	t.b.given(f != nil)
 	null := nullness[V2]()
 	return derive(t, "mapValues", false, func(_ K, v V, live bool) (v2 V2, ok bool, err error) {
 		if live {
@@ -144,6 +146,7 @@ func (t *KTable[K, V]) TryMapValues[V2 any](f func(Record[K, V]) (V2, error)) *K
 }
 
 func tryMapRows[K, V, V2 any](t rows[K, V], f func(Record[K, V]) (V2, error)) rows[K, V2] {
+	t.b.given(f != nil)
 	null := nullness[V2]()
 	return derive(t, "mapValues", false, func(k K, v V, live bool) (v2 V2, ok bool, err error) {
 		if live {
@@ -156,6 +159,7 @@ func tryMapRows[K, V, V2 any](t rows[K, V], f func(Record[K, V]) (V2, error)) ro
 // TransformValues is TryMapValues for a function that sees rows which are not there as well, as null: it can make rows of
 // nothing.
 func (t *KTable[K, V]) TransformValues[V2 any](f func(Record[K, V]) (V2, error)) *KTable[K, V2] {
+	t.b.given(f != nil)
 	null := nullness[V2]()
 	return &KTable[K, V2]{derive(t.rows, "transformValues", false, func(k K, v V, live bool) (V2, bool, error) {
 		v2, err := f(Record[K, V]{Key: k, Value: v, Null: !live})

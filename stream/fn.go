@@ -2,9 +2,6 @@ package stream
 
 import (
 	"reflect"
-	"runtime"
-	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -90,16 +87,4 @@ func sharing(t reflect.Type) bool {
 		return true
 	}
 	return false
-}
-
-// where is the author's line: the nearest caller outside this package.
-func where() string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for {
-		f, more := frames.Next()
-		if !strings.HasPrefix(f.Function, "github.com/moldau/moldau/stream.") || !more {
-			return f.File + ":" + strconv.Itoa(f.Line)
-		}
-	}
 }

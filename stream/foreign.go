@@ -58,14 +58,14 @@ func (f ForeignKey[K, V, FK, FV]) Named(registration, response, store string) Fo
 	return f
 }
 
-// PartitionBy is where the left table has the row of a key, 0 to n-1. Default: where the row came from. (TableJoined.withPartitioner)
+// PartitionBy is where the left table has the row of a key, 0 to n-1. Default, or nil: where the row came from. (TableJoined.withPartitioner)
 func (f ForeignKey[K, V, FK, FV]) PartitionBy(by func(k K, n int32) int32) ForeignKey[K, V, FK, FV] {
 	f.by = by
 	return f
 }
 
 // PartitionForeignBy is where the right table has the row of a key, 0 to n-1; for a table whose topic is not written by Kafka's default
-// partitioner. (TableJoined.withOtherPartitioner)
+// partitioner. Nil: that partitioner. (TableJoined.withOtherPartitioner)
 func (f ForeignKey[K, V, FK, FV]) PartitionForeignBy(by func(fk FK, n int32) int32) ForeignKey[K, V, FK, FV] {
 	f.foreignBy = by
 	return f
@@ -94,13 +94,15 @@ func (f ForeignKey[K, V, FK, FV]) topic(name string) topology.Topic {
 //
 // Nobody keeps the result: give it a store with Stored if it is to be looked up.
 func (t *KTable[K, V]) JoinForeign[FK, FV, R any](o *KTable[FK, FV], by ForeignKey[K, V, FK, FV], fk func(K, V) (FK, bool), j func(V, FV) R) *KTable[K, R] {
-	return &KTable[K, R]{joinForeign(t.rows, o.rows, by, fk, foreignJoin[V, FV, R]{"joinForeign", false,
+	t.b.given(fk != nil, j != nil)
+	return &KTable[K, R]{joinForeign(t.rows, o, by, fk, foreignJoin[V, FV, R]{"joinForeign", false,
 		func(v V, fv *FV) R { return j(v, *fv) }})}
 }
 
 // LeftJoinForeign is JoinForeign for all rows of t; where the other table has none, or there is no foreign key, its value is nil.
 func (t *KTable[K, V]) LeftJoinForeign[FK, FV, R any](o *KTable[FK, FV], by ForeignKey[K, V, FK, FV], fk func(K, V) (FK, bool), j func(V, *FV) R) *KTable[K, R] {
-	return &KTable[K, R]{joinForeign(t.rows, o.rows, by, fk, foreignJoin[V, FV, R]{"leftJoinForeign", true, j})}
+	t.b.given(fk != nil, j != nil)
+	return &KTable[K, R]{joinForeign(t.rows, o, by, fk, foreignJoin[V, FV, R]{"leftJoinForeign", true, j})}
 }
 
 // foreignJoin is which rows are joined, and how.
@@ -118,13 +120,16 @@ const (
 
 // joinForeign has a node that subscribes with updates of the left table, one that keeps subscriptions and answers them, one that
 // answers again when the right table changes, and one that makes rows of the answers.
-func joinForeign[K, V, FK, FV, R any](t rows[K, V], o rows[FK, FV], by ForeignKey[K, V, FK, FV], fk func(K, V) (FK, bool), j foreignJoin[V, FV, R]) rows[K, R] {
+func joinForeign[K, V, FK, FV, R any](t rows[K, V], with *KTable[FK, FV], by ForeignKey[K, V, FK, FV], fk func(K, V) (FK, bool), j foreignJoin[V, FV, R]) rows[K, R] {
 	b, at := t.b, where()
 	d := rows[K, R]{b: b, n: t.n, wantOld: func() bool { return false }}
 	if by.root == nil {
 		b.topic(at, "foreign key", nil, nil)
+	}
+	if !b.mine(with != nil && with.b == b) || by.root == nil {
 		return d
 	}
+	o := with.rows
 	t.mustView(at)
 	o.mustView(at)
 	t.wantOld()

@@ -25,6 +25,7 @@ func (b *Builder) GlobalTable[K, V any](t Topic[K, V], h state.KeyValue[K, V]) *
 // deletes, and a nil key puts nothing. It runs again whenever the store is restored, so it must depend on nothing but the record
 // (StreamsBuilder.addGlobalStore). Null keys are left out before f.
 func (b *Builder) GlobalStore[K, V, SK, SV any](t Topic[K, V], h state.KeyValue[SK, SV], f func(Record[K, V]) (SK, SV, error)) *GlobalKTable[SK, SV] {
+	b.given(f != nil)
 	at := where()
 	g := b.graph.Global(b.topic(at, "topic", t.root, t.spec, t.key, t.value), spec(h), at)
 	keys, values := h.Keys(), h.Values()
@@ -72,7 +73,13 @@ func (g *GlobalKTable[K, V]) Open(o state.Opener) *state.KV[K, V] {
 // Spec is the handle of the table's store, for a processor that reads it.
 func (g *GlobalKTable[K, V]) Spec() *flow.StoreSpec { return g.g.Store.Spec }
 
-func (g *GlobalKTable[K, V]) global() *topology.Global { return g.g }
+// global is the graph's value for a table given to an operator; nil: b cannot use it.
+func (g *GlobalKTable[K, V]) global(b *Builder) *topology.Global {
+	if !b.mine(g != nil && g.b == b) {
+		return nil
+	}
+	return g.g
+}
 
 func (g *GlobalKTable[K, V]) view(env flow.Env, node int) getter[K, V] {
 	kv := env.Store(g.g.Store.Spec.Name).(*table.KV[K, V])

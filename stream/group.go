@@ -18,8 +18,8 @@ type KGroupedStream[K, V any] struct {
 
 // Fold is the long form of an aggregator: a start other than zero, the key, errors, and keep=false to delete.
 type Fold[K, V, A any] struct {
-	Init func() A // nil: the zero value
-	Add  func(a A, r Record[K, V]) (next A, keep bool, err error)
+	Init func() A                                                 // nil: the zero value
+	Add  func(a A, r Record[K, V]) (next A, keep bool, err error) // must be there
 }
 
 // adder folds one record into an aggregate; live: there was one.
@@ -45,7 +45,8 @@ func counting[K, V any]() adder[K, V, int64] {
 	return adder[K, V, int64]{func(_ *flow.Ctx, a int64, _ bool, _ K, _ V) (int64, bool, error) { return a + 1, true, nil }, true, zero[int64]}
 }
 
-func reducing[K, V any](f func(V, V) V) adder[K, V, V] {
+func reducing[K, V any](b *Builder, f func(V, V) V) adder[K, V, V] {
+	b.given(f != nil)
 	null := nullness[V]()
 	return adder[K, V, V]{func(_ *flow.Ctx, a V, live bool, _ K, v V) (V, bool, error) {
 		if live && !null.of(a) { // a merged session may be null
@@ -55,7 +56,8 @@ func reducing[K, V any](f func(V, V) V) adder[K, V, V] {
 	}, null.is, nil}
 }
 
-func aggregating[K, V, A any](f func(A, V) A) adder[K, V, A] {
+func aggregating[K, V, A any](b *Builder, f func(A, V) A) adder[K, V, A] {
+	b.given(f != nil)
 	null := nullness[A]()
 	return adder[K, V, A]{func(_ *flow.Ctx, a A, _ bool, _ K, v V) (A, bool, error) {
 		a = f(a, v)
@@ -63,7 +65,8 @@ func aggregating[K, V, A any](f func(A, V) A) adder[K, V, A] {
 	}, nullness[V]().is, zero[A]}
 }
 
-func folding[K, V, A any](f Fold[K, V, A]) adder[K, V, A] {
+func folding[K, V, A any](b *Builder, f Fold[K, V, A]) adder[K, V, A] {
+	b.given(f.Add != nil)
 	if f.Init == nil {
 		f.Init = zero[A]
 	}
@@ -82,17 +85,17 @@ func (g *KGroupedStream[K, V]) Count(h state.Table[K, int64]) *KTable[K, int64] 
 
 // Reduce combines the values of each key; the first one is taken as it is.
 func (g *KGroupedStream[K, V]) Reduce(h state.Table[K, V], f func(V, V) V) *KTable[K, V] {
-	return aggregate(g, "reduce", h, reducing[K](f))
+	return aggregate(g, "reduce", h, reducing[K](g.b, f))
 }
 
 // Aggregate folds the values of each key, from the zero value on. A nil aggregate, where nil is a value, deletes it.
 func (g *KGroupedStream[K, V]) Aggregate[A any](h state.Table[K, A], f func(A, V) A) *KTable[K, A] {
-	return aggregate(g, "aggregate", h, aggregating[K](f))
+	return aggregate(g, "aggregate", h, aggregating[K](g.b, f))
 }
 
 // Fold folds the records of each key.
 func (g *KGroupedStream[K, V]) Fold[A any](h state.Table[K, A], f Fold[K, V, A]) *KTable[K, A] {
-	return aggregate(g, "fold", h, folding(f))
+	return aggregate(g, "fold", h, folding(g.b, f))
 }
 
 // WindowedBy groups by time windows as well. The grace of the windows says how much later than their end records may come.

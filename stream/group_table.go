@@ -20,6 +20,7 @@ type KGroupedTable[K, V any] struct {
 // GroupBy groups rows by a new key and value. Updates go through the repartition topic t; a row whose new key or value is
 // nil, where nil is one, is in no group.
 func (t *KTable[K, V]) GroupBy[K2, V2 any](to Repartition[K2, V2], f func(K, V) (K2, V2)) *KGroupedTable[K2, V2] {
+	t.b.given(f != nil)
 	return &KGroupedTable[K2, V2]{t.b, groupRows(t.rows, to, func(r Record[K, V]) (K2, V2, error) {
 		k, v := f(r.Key, r.Value)
 		return k, v, nil
@@ -28,11 +29,13 @@ func (t *KTable[K, V]) GroupBy[K2, V2 any](to Repartition[K2, V2], f func(K, V) 
 
 // TryGroupBy is GroupBy with a function that may fail. The record has key and value only.
 func (t *KTable[K, V]) TryGroupBy[K2, V2 any](to Repartition[K2, V2], f func(Record[K, V]) (K2, V2, error)) *KGroupedTable[K2, V2] {
+	t.b.given(f != nil)
 	return &KGroupedTable[K2, V2]{t.b, groupRows(t.rows, to, f)}
 }
 
 // GroupBy groups rows by a new key and value; see KTable.GroupBy.
 func (t *WindowedKTable[K, V]) GroupBy[K2, V2 any](to Repartition[K2, V2], f func(window.Key[K], V) (K2, V2)) *KGroupedTable[K2, V2] {
+	t.b.given(f != nil)
 	return &KGroupedTable[K2, V2]{t.b, groupRows(t.rows, to, func(r Record[window.Key[K], V]) (K2, V2, error) {
 		k, v := f(r.Key, r.Value)
 		return k, v, nil
@@ -131,18 +134,18 @@ func (g *KGroupedTable[K, V]) Count(h state.Table[K, int64]) *KTable[K, int64] {
 
 // Reduce combines the values of each group: add puts one in, sub takes one out. The first one is taken as it is.
 func (g *KGroupedTable[K, V]) Reduce(h state.Table[K, V], add, sub func(V, V) V) *KTable[K, V] {
-	return aggregateRows(g, "reduce", h, reducing[K](add), reducing[K](sub))
+	return aggregateRows(g, "reduce", h, reducing[K](g.b, add), reducing[K](g.b, sub))
 }
 
 // Aggregate folds the values of each group, from the zero value on: add puts one in, sub takes one out.
 func (g *KGroupedTable[K, V]) Aggregate[A any](h state.Table[K, A], add, sub func(A, V) A) *KTable[K, A] {
-	return aggregateRows(g, "aggregate", h, aggregating[K](add), aggregating[K](sub))
+	return aggregateRows(g, "aggregate", h, aggregating[K](g.b, add), aggregating[K](g.b, sub))
 }
 
 // Fold is Aggregate with a start other than zero, the key, errors, and results that delete. Of sub only Add counts; its
 // record has key and value only.
 func (g *KGroupedTable[K, V]) Fold[A any](h state.Table[K, A], add, sub Fold[K, V, A]) *KTable[K, A] {
-	return aggregateRows(g, "fold", h, folding(add), folding(sub))
+	return aggregateRows(g, "fold", h, folding(g.b, add), folding(g.b, sub))
 }
 
 func aggregateRows[K, V, A any](g *KGroupedTable[K, V], kind string, h state.Table[K, A], add, sub adder[K, V, A]) *KTable[K, A] {

@@ -15,7 +15,8 @@ import (
 // Each side keeps its records for the windows' size and grace, counted from its own greatest time. A record that comes later is dropped,
 // after it has met what it can. buf names what is kept.
 func (s *KStream[K, V]) Join[V2, R any](o *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j func(V, V2) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinStreams(s.b, "join", s.n, o.n, w, buf, pairing[K, V, V2, R]{
+	s.b.given(j != nil)
+	return &KStream[K, R]{s.b, joinStreams("join", s, o, w, buf, pairing[K, V, V2, R]{
 		both: func(_ K, v V, v2 V2) (R, error) { return j(v, v2), nil }})}
 }
 
@@ -24,14 +25,16 @@ func (s *KStream[K, V]) Join[V2, R any](o *KStream[K, V2], w window.JoinWindows,
 // itself meets, with their own times and the headers of that record. A record of s comes out at once, with nil, if its key is null, or
 // if it meets none and its window, without grace, ends before the greatest time of both.
 func (s *KStream[K, V]) LeftJoin[V2, R any](o *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j func(V, *V2) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinStreams(s.b, "leftJoin", s.n, o.n, w, buf, pairing[K, V, V2, R]{
+	s.b.given(j != nil)
+	return &KStream[K, R]{s.b, joinStreams("leftJoin", s, o, w, buf, pairing[K, V, V2, R]{
 		both: func(_ K, v V, v2 V2) (R, error) { return j(v, &v2), nil },
 		left: func(_ K, v V) (R, error) { return j(v, nil), nil }})}
 }
 
 // OuterJoin is LeftJoin for both sides: no record of either is left out. Of two of one time, that of o comes first.
 func (s *KStream[K, V]) OuterJoin[V2, R any](o *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j func(*V, *V2) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinStreams(s.b, "outerJoin", s.n, o.n, w, buf, pairing[K, V, V2, R]{
+	s.b.given(j != nil)
+	return &KStream[K, R]{s.b, joinStreams("outerJoin", s, o, w, buf, pairing[K, V, V2, R]{
 		both:  func(_ K, v V, v2 V2) (R, error) { return j(&v, &v2), nil },
 		left:  func(_ K, v V) (R, error) { return j(&v, nil), nil },
 		right: func(_ K, v2 V2) (R, error) { return j(nil, &v2), nil }})}
@@ -39,19 +42,22 @@ func (s *KStream[K, V]) OuterJoin[V2, R any](o *KStream[K, V2], w window.JoinWin
 
 // TryJoin is Join with the key, and a function that may fail.
 func (s *KStream[K, V]) TryJoin[V2, R any](o *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j func(K, V, V2) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinStreams(s.b, "join", s.n, o.n, w, buf, pairing[K, V, V2, R]{both: j})}
+	s.b.given(j != nil)
+	return &KStream[K, R]{s.b, joinStreams("join", s, o, w, buf, pairing[K, V, V2, R]{both: j})}
 }
 
 // TryLeftJoin is LeftJoin with the key, and a function that may fail.
 func (s *KStream[K, V]) TryLeftJoin[V2, R any](o *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j func(K, V, *V2) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinStreams(s.b, "leftJoin", s.n, o.n, w, buf, pairing[K, V, V2, R]{
+	s.b.given(j != nil)
+	return &KStream[K, R]{s.b, joinStreams("leftJoin", s, o, w, buf, pairing[K, V, V2, R]{
 		both: func(k K, v V, v2 V2) (R, error) { return j(k, v, &v2) },
 		left: func(k K, v V) (R, error) { return j(k, v, nil) }})}
 }
 
 // TryOuterJoin is OuterJoin with the key, and a function that may fail.
 func (s *KStream[K, V]) TryOuterJoin[V2, R any](o *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j func(K, *V, *V2) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinStreams(s.b, "outerJoin", s.n, o.n, w, buf, pairing[K, V, V2, R]{
+	s.b.given(j != nil)
+	return &KStream[K, R]{s.b, joinStreams("outerJoin", s, o, w, buf, pairing[K, V, V2, R]{
 		both:  func(k K, v V, v2 V2) (R, error) { return j(k, &v, &v2) },
 		left:  func(k K, v V) (R, error) { return j(k, &v, nil) },
 		right: func(k K, v2 V2) (R, error) { return j(k, nil, &v2) }})}
@@ -65,16 +71,19 @@ type pairing[K, V, V2, R any] struct {
 }
 
 // joinStreams has a node for the records of each side, and one where their results meet.
-func joinStreams[K, V, V2, R any](b *Builder, kind string, s, o *topology.Node, w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j pairing[K, V, V2, R]) *topology.Node {
-	at := where()
+func joinStreams[K, V, V2, R any](kind string, left *KStream[K, V], right *KStream[K, V2], w window.JoinWindows, buf state.JoinBuffer[K, V, V2], j pairing[K, V, V2, R]) *topology.Node {
+	at, b := where(), left.b
 	if err := w.Validate(); err != nil {
 		b.graph.Fail(topology.ErrConflict, at, "%v", err)
 	}
 	thisSpec, otherSpec, sharedSpec := buf.Stores(j.right != nil, j.left != nil)
 	if thisSpec == nil {
 		b.graph.Fail(topology.ErrHandle, at, "a join buffer is needed here, but the handle is the zero value; make one with package state")
-		return &topology.Node{At: at}
 	}
+	if !b.mine(right != nil && right.b == b) || thisSpec == nil {
+		return left.n
+	}
+	s, o := left.n, right.n
 	// own is for all stores but the first, which says for all of them if the buffer is another join's.
 	own := func(spec *flow.StoreSpec, n *topology.Node) *topology.Store {
 		st := b.graph.Store(spec, at)

@@ -12,63 +12,63 @@ import (
 // The result has time and headers of the record. With a buffer, for which the table must be versioned, records wait for its grace,
 // so that they find rows that come after them but are of their time or before it.
 func (s *KStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(V, V2) R, wait ...state.Buffer[K, V]) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: plain[K](j)}, wait...)}
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: plain[K](s.b, j)}, wait...)}
 }
 
 // LeftJoinTable is JoinTable that lets records pass without a value of the table: then it is nil, also for a null key.
 func (s *KStream[K, V]) LeftJoinTable[V2, R any](t *KTable[K, V2], j func(V, *V2) R, wait ...state.Buffer[K, V]) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: plain[K](j)}, wait...)}
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: plain[K](s.b, j)}, wait...)}
 }
 
 // TryJoinTable is JoinTable with the record, and a function that may fail.
 func (s *KStream[K, V]) TryJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], V2) (R, error), wait ...state.Buffer[K, V]) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: full(j)}, wait...)}
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t, "joinTable", lookup[K, V, K, V2, R]{key: same[K, V], inner: full(s.b, j)}, wait...)}
 }
 
 // TryLeftJoinTable is LeftJoinTable with the record, and a function that may fail.
 func (s *KStream[K, V]) TryLeftJoinTable[V2, R any](t *KTable[K, V2], j func(Record[K, V], *V2) (R, error), wait ...state.Buffer[K, V]) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: full(j)}, wait...)}
+	return &KStream[K, R]{s.b, joinTable(s.b, s.n, t, "leftJoinTable", lookup[K, V, K, V2, R]{key: same[K, V], left: full(s.b, j)}, wait...)}
 }
 
 // JoinGlobal gives each record the global table's value of a key computed from it; without one nothing comes out. Records
 // with a null value, or for which that key is nil, are dropped.
 func (s *KStream[K, V]) JoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(V, GV) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), inner: plain[K](j)})}
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[K, V, GK, GV, R]{key: mapped(s.b, key), inner: plain[K](s.b, j)})}
 }
 
 // LeftJoinGlobal is JoinGlobal that lets records pass without a value of the table: then it is nil.
 func (s *KStream[K, V]) LeftJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(V, *GV) R) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), left: plain[K](j)})}
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(s.b, key), left: plain[K](s.b, j)})}
 }
 
 // TryJoinGlobal is JoinGlobal with the record, and a function that may fail.
 func (s *KStream[K, V]) TryJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(Record[K, V], GV) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), inner: full(j)})}
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[K, V, GK, GV, R]{key: mapped(s.b, key), inner: full(s.b, j)})}
 }
 
 // TryLeftJoinGlobal is LeftJoinGlobal with the record, and a function that may fail.
 func (s *KStream[K, V]) TryLeftJoinGlobal[GK, GV, R any](g *GlobalKTable[GK, GV], key func(K, V) GK, j func(Record[K, V], *GV) (R, error)) *KStream[K, R] {
-	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(key), left: full(j)})}
+	return &KStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[K, V, GK, GV, R]{key: mapped(s.b, key), left: full(s.b, j)})}
 }
 
 // JoinTable joins with a table by the inner key: no repartitioning, since windowed keys are partitioned by it.
 func (s *WindowedKStream[K, V]) JoinTable[V2, R any](t *KTable[K, V2], j func(window.Key[K], V, V2) R) *WindowedKStream[K, R] {
-	return &WindowedKStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "joinTable", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], inner: keyed(j)})}
+	return &WindowedKStream[K, R]{s.b, joinTable(s.b, s.n, t, "joinTable", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], inner: keyed(s.b, j)})}
 }
 
 // LeftJoinTable is JoinTable that lets records pass without a value of the table: then it is nil.
 func (s *WindowedKStream[K, V]) LeftJoinTable[V2, R any](t *KTable[K, V2], j func(window.Key[K], V, *V2) R) *WindowedKStream[K, R] {
-	return &WindowedKStream[K, R]{s.b, joinTable(s.b, s.n, t.rows, "leftJoinTable", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], left: keyed(j)})}
+	return &WindowedKStream[K, R]{s.b, joinTable(s.b, s.n, t, "leftJoinTable", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], left: keyed(s.b, j)})}
 }
 
 // JoinGlobal joins with a global table by the inner key.
 func (s *WindowedKStream[K, V]) JoinGlobal[V2, R any](g *GlobalKTable[K, V2], j func(window.Key[K], V, V2) R) *WindowedKStream[K, R] {
-	return &WindowedKStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], inner: keyed(j)})}
+	return &WindowedKStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "joinGlobal", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], inner: keyed(s.b, j)})}
 }
 
 // LeftJoinGlobal is JoinGlobal that lets records pass without a value of the table: then it is nil.
 func (s *WindowedKStream[K, V]) LeftJoinGlobal[V2, R any](g *GlobalKTable[K, V2], j func(window.Key[K], V, *V2) R) *WindowedKStream[K, R] {
-	return &WindowedKStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], left: keyed(j)})}
+	return &WindowedKStream[K, R]{s.b, joinGlobal(s.b, s.n, g, "leftJoinGlobal", lookup[window.Key[K], V, K, V2, R]{key: inner[K, V], left: keyed(s.b, j)})}
 }
 
 // lookup joins a record of [K, V] with a row of [GK, GV]. One of inner and left is set.
@@ -81,7 +81,8 @@ type lookup[K, V, GK, GV, R any] struct {
 func same[K, V any](c *flow.Ctx, k K, _ V) (K, bool)              { return k, !c.KeyNull }
 func inner[K, V any](c *flow.Ctx, k window.Key[K], _ V) (K, bool) { return k.Key, !c.KeyNull }
 
-func mapped[K, V, GK any](f func(K, V) GK) func(*flow.Ctx, K, V) (GK, bool) {
+func mapped[K, V, GK any](b *Builder, f func(K, V) GK) func(*flow.Ctx, K, V) (GK, bool) {
+	b.given(f != nil)
 	null := nullness[GK]()
 	return func(_ *flow.Ctx, k K, v V) (GK, bool) {
 		gk := f(k, v)
@@ -89,15 +90,18 @@ func mapped[K, V, GK any](f func(K, V) GK) func(*flow.Ctx, K, V) (GK, bool) {
 	}
 }
 
-func plain[K, V, S, R any](j func(V, S) R) func(*flow.Ctx, K, V, S) (R, error) {
+func plain[K, V, S, R any](b *Builder, j func(V, S) R) func(*flow.Ctx, K, V, S) (R, error) {
+	b.given(j != nil)
 	return func(_ *flow.Ctx, _ K, v V, s S) (R, error) { return j(v, s), nil }
 }
 
-func keyed[K, V, S, R any](j func(K, V, S) R) func(*flow.Ctx, K, V, S) (R, error) {
+func keyed[K, V, S, R any](b *Builder, j func(K, V, S) R) func(*flow.Ctx, K, V, S) (R, error) {
+	b.given(j != nil)
 	return func(_ *flow.Ctx, k K, v V, s S) (R, error) { return j(k, v, s), nil }
 }
 
-func full[K, V, S, R any](j func(Record[K, V], S) (R, error)) func(*flow.Ctx, K, V, S) (R, error) {
+func full[K, V, S, R any](b *Builder, j func(Record[K, V], S) (R, error)) func(*flow.Ctx, K, V, S) (R, error) {
+	b.given(j != nil)
 	return func(c *flow.Ctx, k K, v V, s S) (R, error) { return j(record(c, k, v), s) }
 }
 
@@ -145,13 +149,16 @@ func (l lookup[K, V, GK, GV, R]) wire(env flow.Env, node int, get getter[GK, GV]
 	}
 }
 
-func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, V2], kind string, l lookup[K, V, TK, V2, R], wait ...state.Buffer[K, V]) *topology.Node {
+func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t *KTable[TK, V2], kind string, l lookup[K, V, TK, V2, R], wait ...state.Buffer[K, V]) *topology.Node {
+	if !b.mine(t != nil && t.b == b) {
+		return from
+	}
 	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, With: []*topology.Node{t.n}, Stores: t.stores, ReadsOnly: true, Keyed: true, At: where()}
 	t.mustView(n.At)
 	if l.left != nil {
 		b.keepNullKeys(from)
 	}
-	s := b.buffer(n, t, wait)
+	s := b.buffer(n, t.rows, wait)
 	return add(b, n, func(env flow.Env, down fn[K, R]) (fn[K, V], error) {
 		join := l.wire(env, n.ID, t.lookup(env), down)
 		if s != nil {
@@ -162,7 +169,11 @@ func joinTable[K, V, TK, V2, R any](b *Builder, from *topology.Node, t rows[TK, 
 }
 
 func joinGlobal[K, V, GK, GV, R any](b *Builder, from *topology.Node, g *GlobalKTable[GK, GV], kind string, l lookup[K, V, GK, GV, R]) *topology.Node {
-	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Globals: []*topology.Global{g.g}, ReadsOnly: true, At: where()}
+	global := g.global(b)
+	if global == nil {
+		return from
+	}
+	n := &topology.Node{Kind: kind, Parents: []*topology.Node{from}, Globals: []*topology.Global{global}, ReadsOnly: true, At: where()}
 	if l.left != nil {
 		b.keepNullKeys(from)
 	}

@@ -9,19 +9,22 @@ import (
 
 // Join is the table of the keys that both tables have. It follows updates of either; its rows have the later time of both.
 func (t *KTable[K, V]) Join[V2, R any](o *KTable[K, V2], j func(V, V2) R) *KTable[K, R] {
-	return &KTable[K, R]{joinRows(t.rows, o.rows, "join", matching[V, V2, R]{
+	t.b.given(j != nil)
+	return &KTable[K, R]{joinRows(t.rows, o, "join", matching[V, V2, R]{
 		join: func(v *V, v2 *V2) R { return j(*v, *v2) }})}
 }
 
 // LeftJoin is the table of the keys of t; what o does not have is nil.
 func (t *KTable[K, V]) LeftJoin[V2, R any](o *KTable[K, V2], j func(V, *V2) R) *KTable[K, R] {
-	return &KTable[K, R]{joinRows(t.rows, o.rows, "leftJoin", matching[V, V2, R]{left: true,
+	t.b.given(j != nil)
+	return &KTable[K, R]{joinRows(t.rows, o, "leftJoin", matching[V, V2, R]{left: true,
 		join: func(v *V, v2 *V2) R { return j(*v, v2) }})}
 }
 
 // OuterJoin is the table of the keys that either table has; what the other does not have is nil.
 func (t *KTable[K, V]) OuterJoin[V2, R any](o *KTable[K, V2], j func(*V, *V2) R) *KTable[K, R] {
-	return &KTable[K, R]{joinRows(t.rows, o.rows, "outerJoin", matching[V, V2, R]{left: true, right: true, join: j})}
+	t.b.given(j != nil)
+	return &KTable[K, R]{joinRows(t.rows, o, "outerJoin", matching[V, V2, R]{left: true, right: true, join: j})}
 }
 
 // matching says which rows two tables have together, and how they are joined.
@@ -47,8 +50,12 @@ func (m *matching[V, V2, R]) row(v V, live bool, v2 V2, live2 bool, null null[R]
 }
 
 // joinRows has a node for the updates of each side, and one where they meet.
-func joinRows[K, V, V2, R any](t rows[K, V], o rows[K, V2], kind string, m matching[V, V2, R]) rows[K, R] {
+func joinRows[K, V, V2, R any](t rows[K, V], with *KTable[K, V2], kind string, m matching[V, V2, R]) rows[K, R] {
 	at, b, old, null := where(), t.b, false, nullness[R]()
+	if !b.mine(with != nil && with.b == b) { // it stands for a table that there cannot be
+		return rows[K, R]{b: b, n: t.n, wantOld: func() bool { return true }, view: func(flow.Env) getter[K, R] { return nil }}
+	}
+	o := with.rows
 	t.mustView(at)
 	o.mustView(at)
 	if m.left {

@@ -38,6 +38,7 @@ func (s *KStream[K, V]) FilterNot(f func(K, V) bool) *KStream[K, V] {
 }
 
 func filter[K, V any](b *Builder, from *topology.Node, kind string, want bool, f func(K, V) bool) *topology.Node {
+	b.given(f != nil)
 	null := nullness[V]()
 	return step(b, kind, from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -55,6 +56,7 @@ func (s *KStream[K, V]) TryFilter(f func(Record[K, V]) (bool, error)) *KStream[K
 }
 
 func tryFilter[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) (bool, error)) *topology.Node {
+	b.given(f != nil)
 	return step(b, "filter", from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			c.Node = id
@@ -74,6 +76,7 @@ func (s *KStream[K, V]) Peek(f func(K, V)) *KStream[K, V] {
 }
 
 func peek[K, V any](b *Builder, from *topology.Node, f func(K, V)) *topology.Node {
+	b.given(f != nil)
 	null := nullness[V]()
 	return step(b, "peek", from, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -88,6 +91,7 @@ func peek[K, V any](b *Builder, from *topology.Node, f func(K, V)) *topology.Nod
 
 // TryPeek calls f for each record, nulls included, and passes it on.
 func (s *KStream[K, V]) TryPeek(f func(Record[K, V]) error) *KStream[K, V] {
+	s.b.given(f != nil)
 	return &KStream[K, V]{s.b, step(s.b, "peek", s.n, false, func(id int, down fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			c.Node = id
@@ -105,6 +109,7 @@ func (s *KStream[K, V]) TryPeek(f func(Record[K, V]) error) *KStream[K, V] {
 func (s *KStream[K, V]) Foreach(f func(Record[K, V]) error) { foreach(s.b, s.n, f) }
 
 func foreach[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) error) {
+	b.given(f != nil)
 	step(b, "foreach", from, false, func(id int, _ fn[K, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			c.Node = id
@@ -117,6 +122,9 @@ func foreach[K, V any](b *Builder, from *topology.Node, f func(Record[K, V]) err
 
 // Merge is both streams in one, without any order between them. A stream merged with itself stays as it is, as in Kafka Streams.
 func (s *KStream[K, V]) Merge(o *KStream[K, V]) *KStream[K, V] {
+	if !s.b.mine(o != nil && o.b == s.b) {
+		return s
+	}
 	return &KStream[K, V]{s.b, merge[K, V](s.b, s.n, o.n)}
 }
 
@@ -201,11 +209,13 @@ func (s *KStream[K, V]) Split() *Branches[K, V] {
 
 // When is the branch of the records for which f is the first condition that holds.
 func (b *Branches[K, V]) When(f func(K, V) bool) *KStream[K, V] {
+	b.s.b.given(f != nil)
 	return b.branch(test[K, V]{when: f})
 }
 
 // TryWhen is When for a condition that sees nulls. A record on which it fails goes to no branch.
 func (b *Branches[K, V]) TryWhen(f func(Record[K, V]) (bool, error)) *KStream[K, V] {
+	b.s.b.given(f != nil)
 	return b.branch(test[K, V]{try: f})
 }
 

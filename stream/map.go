@@ -11,6 +11,7 @@ func (s *KStream[K, V]) MapValues[V2 any](f func(V) V2) *KStream[K, V2] {
 }
 
 func mapValues[K, V, V2 any](b *Builder, from *topology.Node, f func(V) V2) *topology.Node {
+	b.given(f != nil)
 	null, null2 := nullness[V](), nullness[V2]()
 	return step(b, "mapValues", from, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -34,6 +35,7 @@ func (s *KStream[K, V]) TryMapValues[V2 any](f func(Record[K, V]) (V2, error)) *
 
 // FlatMapValues replaces each value by any number of values.
 func (s *KStream[K, V]) FlatMapValues[V2 any](f func(V) []V2) *KStream[K, V2] {
+	s.b.given(f != nil)
 	null, null2 := nullness[V](), nullness[V2]()
 	return &KStream[K, V2]{s.b, step(s.b, "flatMapValues", s.n, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -57,6 +59,7 @@ func (s *KStream[K, V]) FlatMapValues[V2 any](f func(V) []V2) *KStream[K, V2] {
 
 // TryFlatMapValues replaces each value, null or not, by any number of values.
 func (s *KStream[K, V]) TryFlatMapValues[V2 any](f func(Record[K, V]) ([]V2, error)) *KStream[K, V2] {
+	s.b.given(f != nil)
 	null2 := nullness[V2]()
 	return &KStream[K, V2]{s.b, step(s.b, "flatMapValues", s.n, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -84,6 +87,7 @@ func (s *KStream[K, V]) Map[K2, V2 any](f func(K, V) (K2, V2)) *KStream[K2, V2] 
 }
 
 func mapBoth[K, V, K2, V2 any](b *Builder, from *topology.Node, f func(K, V) (K2, V2)) *topology.Node {
+	b.given(f != nil)
 	null, nullK2, null2 := nullness[V](), nullness[K2](), nullness[V2]()
 	return step(b, "map", from, true, func(id int, down fn[K2, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -105,6 +109,7 @@ func mapBoth[K, V, K2, V2 any](b *Builder, from *topology.Node, f func(K, V) (K2
 
 // TryMap replaces key and value by those of the record that f returns; its time and headers count as well.
 func (s *KStream[K, V]) TryMap[K2, V2 any](f func(Record[K, V]) (Record[K2, V2], error)) *KStream[K2, V2] {
+	s.b.given(f != nil)
 	return &KStream[K2, V2]{s.b, step(s.b, "map", s.n, true, func(id int, down fn[K2, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
 			c.Node = id
@@ -120,6 +125,7 @@ func (s *KStream[K, V]) TryMap[K2, V2 any](f func(Record[K, V]) (Record[K2, V2],
 
 // FlatMap emits any number of records through yield; it sees nulls.
 func (s *KStream[K, V]) FlatMap[K2, V2 any](f func(r Record[K, V], yield func(K2, V2)) error) *KStream[K2, V2] {
+	s.b.given(f != nil)
 	nullK2, null2 := nullness[K2](), nullness[V2]()
 	return &KStream[K2, V2]{s.b, step(s.b, "flatMap", s.n, true, func(id int, down fn[K2, V2]) fn[K, V] {
 		var c *flow.Ctx
@@ -151,6 +157,7 @@ func (s *KStream[K, V]) SelectKey[K2 any](f func(K, V) K2) *KStream[K2, V] {
 }
 
 func selectKey[K, V, K2 any](b *Builder, from *topology.Node, f func(K, V) K2) *topology.Node {
+	b.given(f != nil)
 	null := nullness[K2]()
 	return step(b, "selectKey", from, true, func(id int, down fn[K2, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -166,6 +173,7 @@ func selectKey[K, V, K2 any](b *Builder, from *topology.Node, f func(K, V) K2) *
 
 // TrySelectKey gives each record a new key; ok=false makes it null.
 func (s *KStream[K, V]) TrySelectKey[K2 any](f func(Record[K, V]) (k K2, ok bool, err error)) *KStream[K2, V] {
+	s.b.given(f != nil)
 	null := nullness[K2]()
 	return &KStream[K2, V]{s.b, step(s.b, "selectKey", s.n, true, func(id int, down fn[K2, V]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {
@@ -197,6 +205,7 @@ func forward[K, V any](c *flow.Ctx, down fn[K, V], r Record[K, V]) {
 
 // tryMapValues is TryMapValues for any kind of stream.
 func tryMapValues[K, V, V2 any](b *Builder, from *topology.Node, f func(Record[K, V]) (V2, error)) *topology.Node {
+	b.given(f != nil)
 	null2 := nullness[V2]()
 	return step(b, "mapValues", from, false, func(id int, down fn[K, V2]) fn[K, V] {
 		return func(c *flow.Ctx, k K, v V) {

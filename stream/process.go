@@ -25,7 +25,7 @@ type Processor[K, V, K2, V2 any] interface {
 type scope struct {
 	env      flow.Env
 	node     *topology.Node
-	ctx      *flow.Ctx // of the call in hand; in Init one of its own
+	ctx      *flow.Ctx          // of the call in hand; in Init one of its own
 	mistakes *topology.Mistakes // of Init; nil later
 	b        *Builder
 }
@@ -40,6 +40,17 @@ func (s *scope) fail(kind error, format string, args ...any) error {
 	}
 	s.ctx.Fail(s.node.ID, m)
 	return m
+}
+
+// timer checks one that is to be set.
+func (s *scope) timer(d time.Duration, given bool) (ok bool) {
+	if d < time.Millisecond {
+		s.fail(topology.ErrProcessor, "a timer of %v is set; the least is 1ms", d)
+	}
+	if !given {
+		s.fail(topology.ErrArgument, "a timer is set with a nil function")
+	}
+	return d >= time.Millisecond && given
 }
 
 // around calls a timer.
@@ -101,8 +112,7 @@ func (s *Scope[K2, V2]) EveryStreamTime(d time.Duration, f func(c *Context[K2, V
 }
 
 func (s *Scope[K2, V2]) every(d time.Duration, streamTime bool, f func(*Context[K2, V2], time.Time) error) (stop func()) {
-	if d < time.Millisecond {
-		s.fail(topology.ErrProcessor, "a timer of %v is set; the least is 1ms", d)
+	if !s.timer(d, f != nil) {
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
@@ -213,6 +223,7 @@ func newContext[K2, V2 any](b *Builder, env flow.Env, n *topology.Node, children
 
 // ProcessFunc is Process without stores or timers.
 func (s *KStream[K, V]) ProcessFunc[K2, V2 any](f func(*Context[K2, V2], Record[K, V]) error) *KStream[K2, V2] {
+	s.b.given(f != nil)
 	n := &topology.Node{Kind: "process", Parents: []*topology.Node{s.n}, Rekeys: true, At: where()}
 	n.Wire = func(env flow.Env, children []any) (any, error) {
 		x := newContext[K2, V2](s.b, env, n, children)
@@ -256,8 +267,7 @@ func (s *ValueScope) EveryStreamTime(d time.Duration, f func(at time.Time) error
 }
 
 func (s *ValueScope) every(d time.Duration, streamTime bool, f func(time.Time) error) (stop func()) {
-	if d < time.Millisecond {
-		s.fail(topology.ErrProcessor, "a timer of %v is set; the least is 1ms", d)
+	if !s.timer(d, f != nil) {
 		return func() {}
 	}
 	return s.env.Every(s.node.ID, d.Milliseconds(), streamTime, func(c *flow.Ctx, at int64) {
@@ -355,8 +365,12 @@ func (s *KStream[K, V]) ProcessValues[V2 any](new func() ValueProcessor[K, V, V2
 // connect adds the stores that a processor names. A GlobalKTable is a handle as well.
 func (b *Builder) connect(n *topology.Node, stores []state.Handle) {
 	for _, h := range stores {
-		if g, ok := h.(interface{ global() *topology.Global }); ok {
-			n.Globals = append(n.Globals, g.global())
+		if g, ok := h.(interface {
+			global(*Builder) *topology.Global
+		}); ok {
+			if global := g.global(b); global != nil {
+				n.Globals = append(n.Globals, global)
+			}
 			continue
 		}
 		s := b.graph.Store(spec(h), n.At)

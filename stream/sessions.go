@@ -95,7 +95,7 @@ func (g *SessionWindowedKStream[K, V]) Count(h state.Session[K, int64]) *Windowe
 // Reduce combines the values of each key and session; the first one is taken as it is. f merges sessions as well.
 func (g *SessionWindowedKStream[K, V]) Reduce(h state.Session[K, V], f func(V, V) V) *WindowedKTable[K, V] {
 	null := nullness[V]()
-	return sessioned(g, "reduce", h, merging[K, V, V]{reducing[K](f), func(_ K, a, b V) (V, error) {
+	return sessioned(g, "reduce", h, merging[K, V, V]{reducing[K](g.b, f), func(_ K, a, b V) (V, error) {
 		if null.of(a) {
 			return b, nil
 		}
@@ -106,12 +106,14 @@ func (g *SessionWindowedKStream[K, V]) Reduce(h state.Session[K, V], f func(V, V
 // Aggregate folds the values of each key and session, from the zero value on. merge makes one aggregate of two, the first of
 // which it may write to; it is called for each session that a record meets, the zero value first.
 func (g *SessionWindowedKStream[K, V]) Aggregate[A any](h state.Session[K, A], f func(A, V) A, merge func(A, A) A) *WindowedKTable[K, A] {
-	return sessioned(g, "aggregate", h, merging[K, V, A]{aggregating[K](f), plainly[K](merge)})
+	g.b.given(merge != nil)
+	return sessioned(g, "aggregate", h, merging[K, V, A]{aggregating[K](g.b, f), plainly[K](merge)})
 }
 
 // Fold folds the records of each key and session, null values included.
 func (g *SessionWindowedKStream[K, V]) Fold[A any](h state.Session[K, A], f Fold[K, V, A], merge func(k K, a, b A) (A, error)) *WindowedKTable[K, A] {
-	return sessioned(g, "fold", h, merging[K, V, A]{folding(f), merge})
+	g.b.given(merge != nil)
+	return sessioned(g, "fold", h, merging[K, V, A]{folding(g.b, f), merge})
 }
 
 func plainly[K, A any](merge func(A, A) A) func(K, A, A) (A, error) {

@@ -152,6 +152,7 @@ func sink[K, V any](b *Builder, from *topology.Node, t Topic[K, V]) {
 // ToFunc writes each record to the topic that f chooses; the zero handle drops it. Such topics are not created
 // (TopicNameExtractor).
 func (s *KStream[K, V]) ToFunc(f func(Record[K, V]) Topic[K, V]) {
+	s.b.given(f != nil)
 	n := &topology.Node{Kind: "sink", Parents: []*topology.Node{s.n}}
 	add(s.b, n, func(env flow.Env, _ fn[K, V]) (fn[K, V], error) {
 		w := (writer[K, V]{}).open(env, n.ID)

@@ -5,12 +5,17 @@ import (
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/state"
+	"github.com/moldau/moldau/topology"
 )
 
 // OnTimer calls f for each timer of t when its time has come: in stream time with the record that brings it, after the
 // processor has seen that record; by the wall clock within 100 ms. The timer is gone when f is called; f may set it again. What f
 // emits has the timer's time. Timers that are due together come in the order of their times, and of the bytes of their keys.
 func (s *Scope[K2, V2]) OnTimer[K any](t *state.TimerStore[K], f func(c *Context[K2, V2], k K, at time.Time) error) {
+	if t == nil || f == nil {
+		s.fail(topology.ErrArgument, "OnTimer is given a nil store or function")
+		return
+	}
 	interval := int64(1)
 	if t.Wall() {
 		interval = 100

@@ -92,18 +92,18 @@ func (t Topic[K, V]) FromCommitted() Topic[K, V] { t.reset = topology.ResetNone;
 func (t Topic[K, V]) IdleAfter(d time.Duration) Topic[K, V] { t.idle = d.Milliseconds(); return t }
 
 // PartitionBy chooses the partition, 0 to n-1, of records written through this handle. A negative result drops the record.
-// Null keys and values are zero.
+// Null keys and values are zero. Nil: Kafka's default partitioner.
 func (t Topic[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Topic[K, V] { t.by = f; return t }
 
 // PartitionsBy chooses any number of the partitions 0 to n-1 for records written through this handle; a record goes to each of
-// them, and to none where there are none (StreamPartitioner.partitions, KIP-837).
+// them, and to none where there are none (StreamPartitioner.partitions, KIP-837). Nil: to one.
 func (t Topic[K, V]) PartitionsBy(f func(k K, v V, n int32) []int32) Topic[K, V] {
 	t.multi = f
 	return t
 }
 
 // Timestamps takes the time of records read from elsewhere than Kafka's timestamp, which r.Time is. last is the greatest
-// time so far of that partition, before the epoch if there is none. A result before the epoch drops the record (TimestampExtractor).
+// time so far of that partition, before the epoch if there is none. A result before the epoch drops the record (TimestampExtractor). Nil: Kafka's.
 func (t Topic[K, V]) Timestamps(f func(r Record[K, V], last time.Time) time.Time) Topic[K, V] {
 	t.timestamps = f
 	return t
@@ -145,14 +145,14 @@ func NewRepartition[K, V any](name string, key serde.Serde[K], value serde.Serde
 // Partitions fixes their number. Default 0: as many as the largest topic of whoever writes it, or as co-partitioning demands.
 func (t Repartition[K, V]) Partitions(n int32) Repartition[K, V] { t.partitions = n; return t }
 
-// PartitionBy chooses the partition, 0 to n-1. A negative result drops the record.
+// PartitionBy chooses the partition, 0 to n-1. A negative result drops the record. Nil: Kafka's default partitioner.
 func (t Repartition[K, V]) PartitionBy(f func(k K, v V, n int32) int32) Repartition[K, V] {
 	t.by = f
 	return t
 }
 
 // PartitionsBy chooses any number of the partitions 0 to n-1: a record goes to the tasks of all of them, and to none where there are
-// none (Repartitioned.withStreamPartitioner, KIP-837).
+// none (Repartitioned.withStreamPartitioner, KIP-837). Nil: to one.
 func (t Repartition[K, V]) PartitionsBy(f func(k K, v V, n int32) []int32) Repartition[K, V] {
 	t.multi = f
 	return t

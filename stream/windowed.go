@@ -200,17 +200,17 @@ func (g *TimeWindowedKStream[K, V]) Count(h state.Window[K, int64]) *WindowedKTa
 
 // Reduce combines the values of each key and window; the first one is taken as it is.
 func (g *TimeWindowedKStream[K, V]) Reduce(h state.Window[K, V], f func(V, V) V) *WindowedKTable[K, V] {
-	return windowed(g, "reduce", h, reducing[K](f))
+	return windowed(g, "reduce", h, reducing[K](g.b, f))
 }
 
 // Aggregate folds the values of each key and window, from the zero value on.
 func (g *TimeWindowedKStream[K, V]) Aggregate[A any](h state.Window[K, A], f func(A, V) A) *WindowedKTable[K, A] {
-	return windowed(g, "aggregate", h, aggregating[K](f))
+	return windowed(g, "aggregate", h, aggregating[K](g.b, f))
 }
 
 // Fold folds the records of each key and window, null values included.
 func (g *TimeWindowedKStream[K, V]) Fold[A any](h state.Window[K, A], f Fold[K, V, A]) *WindowedKTable[K, A] {
-	return windowed(g, "fold", h, folding(f))
+	return windowed(g, "fold", h, folding(g.b, f))
 }
 
 // panes is a windowed aggregate at work in one task.

@@ -109,6 +109,9 @@ func (s *WindowedKStream[K, V]) Foreach(f func(Record[window.Key[K], V]) error) 
 
 // Merge is both streams in one, without any order between them.
 func (s *WindowedKStream[K, V]) Merge(o *WindowedKStream[K, V]) *WindowedKStream[K, V] {
+	if !s.b.mine(o != nil && o.b == s.b) {
+		return s
+	}
 	return &WindowedKStream[K, V]{s.b, merge[window.Key[K], V](s.b, s.n, o.n)}
 }
 

@@ -23,6 +23,7 @@ var (
 	ErrStore          = errors.New("wrong use of a store")
 	ErrProcessor      = errors.New("a processor cannot begin")
 	ErrHandle         = errors.New("missing handle")
+	ErrArgument       = errors.New("wrong argument")
 	ErrEmpty          = errors.New("nothing to run")
 )
 
