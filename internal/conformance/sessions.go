@@ -33,7 +33,9 @@ func (in *interpreter) sessionsBy(step Step, w window.SessionWindows) any {
 
 func sessions[V any](in *interpreter, step Step, v serde.Serde[V]) state.Session[text, V] {
 	h := state.NewSession(storeName(step), nullable, v)
-	if !in.vector.cached() {
+	// Of sessions that wait for their close, other than of windows, Java has no record cache.
+	cached := in.vector.cached() && in.step(step.in(0)).text("emit") != "close"
+	if !cached {
 		h = h.ExpireFirst()
 	}
 	if in.each() {
@@ -42,7 +44,7 @@ func sessions[V any](in *interpreter, step Step, v serde.Serde[V]) state.Session
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))
 	}
-	if in.vector.cached() {
+	if cached {
 		h = h.Retention(forCaches)
 	}
 	if in.persistent() {

@@ -134,12 +134,16 @@ func (r *run) endsWithPuts(changelog string, compacted []string) bool {
 	return true
 }
 
-// late says whether an event came too late for a history of so many ms.
+// late says whether an event came too late for a history of so many ms. Time is that of events, and of what came of them: it may have gone through a
+// topic that is read back.
 func (r *run) late(history int64) bool {
-	seen := int64(0)
-	for _, e := range r.Events {
+	seen, outputs := int64(0), r.Outputs
+	for i, e := range r.Events {
 		if seen = max(seen, e.TS); e.Topic != "" && e.TS < seen-history {
 			return true
+		}
+		for ; len(outputs) > 0 && outputs[0].At <= i; outputs = outputs[1:] {
+			seen = max(seen, outputs[0].TS)
 		}
 	}
 	return false

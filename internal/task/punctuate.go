@@ -63,14 +63,14 @@ func (t *Task) schedule() {
 	}
 }
 
-// punctuate calls what is due, each at most once, earliest first. Missed calls are not made up for: the next one is on
+// punctuate calls what is due, each at most once, earliest first, and parents before children. Missed calls are not made up for: the next one is on
 // the original grid.
 func (t *Task) punctuate(stream bool, now int64) error {
 	c := &t.ctx
 	for range len(t.puncts) {
 		var due *punctuator
 		for _, p := range t.puncts {
-			if p.f != nil && p.stream == stream && *p.next <= now && (due == nil || *p.next < *due.next) {
+			if p.f != nil && p.stream == stream && *p.next <= now && (due == nil || *p.next < *due.next || *p.next == *due.next && p.node.ID < due.node.ID) {
 				due = p
 			}
 		}
