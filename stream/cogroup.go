@@ -136,7 +136,7 @@ func (g *TimeWindowedCogroupedKStream[K, A]) Aggregate(h state.Window[K, A]) *Wi
 		return down, nil
 	}
 	g.c.b.graph.Add(all)
-	return storedWindows[K, A](g.c.b, all, s, g.w)
+	return storedWindows[K, A](g.c.b, all, s, g.w, false)
 }
 
 // SessionsBy groups by sessions as well. Each of the streams has its own stream time.
@@ -165,5 +165,5 @@ func (g *SessionWindowedCogroupedKStream[K, A]) Aggregate(h state.Session[K, A],
 		return down, nil
 	}
 	g.c.b.graph.Add(all)
-	return storedSessions[K, A](g.c.b, all, s, g.w)
+	return storedSessions[K, A](g.c.b, all, s, g.w, false)
 }

@@ -39,8 +39,8 @@ func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V
 		}
 		return v2, ok
 	}
-	d.view = func(env flow.Env) getter[K, V2] {
-		get := t.view(env)
+	d.view = func(env flow.Env, told bool) getter[K, V2] {
+		get := t.view(env, told)
 		return func(c *flow.Ctx, k K) (v2 V2, at int64, ok bool) {
 			v, at, ok := get(c, k)
 			if c.Err != nil {

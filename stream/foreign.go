@@ -278,9 +278,9 @@ func responder[K, V, FK, FV any](env flow.Env, n *topology.Node, responses *topo
 type subscriptions[FK, K any] = table.KV[combinedKey[FK, K], subscription[K]]
 
 // answering keeps subscriptions and answers them.
-func answering[K, V, FK, FV any](n *topology.Node, responses *topology.Topic, by ForeignKey[K, V, FK, FV], view func(flow.Env) getter[FK, FV]) func(flow.Env, fn[K, response[FV]]) (fn[FK, subscription[K]], error) {
+func answering[K, V, FK, FV any](n *topology.Node, responses *topology.Topic, by ForeignKey[K, V, FK, FV], view func(flow.Env, bool) getter[FK, FV]) func(flow.Env, fn[K, response[FV]]) (fn[FK, subscription[K]], error) {
 	return func(env flow.Env, _ fn[K, response[FV]]) (fn[FK, subscription[K]], error) {
-		kept, get, respond := env.Store(by.store.Name).(*subscriptions[FK, K]), view(env), responder(env, n, responses, by)
+		kept, get, respond := env.Store(by.store.Name).(*subscriptions[FK, K]), view(env, false), responder(env, n, responses, by)
 		return func(c *flow.Ctx, fk FK, sub subscription[K]) {
 			if c.Null {
 				c.Fail(n.ID, &flow.DecodeError{Part: "value", Err: errSubscription})
@@ -350,10 +350,10 @@ func answeringAgain[K, V, FK, FV any](n *topology.Node, responses *topology.Topi
 }
 
 // resolving makes rows of the responses that belong to the left table as it is now.
-func resolving[K, V, FV, R any](n *topology.Node, value serde.Serde[V], view func(flow.Env) getter[K, V], j foreignJoin[V, FV, R]) func(flow.Env, tfn[K, R]) (fn[K, response[FV]], error) {
+func resolving[K, V, FV, R any](n *topology.Node, value serde.Serde[V], view func(flow.Env, bool) getter[K, V], j foreignJoin[V, FV, R]) func(flow.Env, tfn[K, R]) (fn[K, response[FV]], error) {
 	null := nullness[R]()
 	return func(env flow.Env, down tfn[K, R]) (fn[K, response[FV]], error) {
-		get := view(env)
+		get := view(env, false)
 		var bytes []byte
 		return func(c *flow.Ctx, k K, r response[FV]) {
 			if c.KeyNull || c.Null {

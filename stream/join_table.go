@@ -185,7 +185,7 @@ func joinGlobal[K, V, GK, GV, R any](b *Builder, from *topology.Node, g *GlobalK
 // lookup reads the table for records of a stream: a versioned one as of their own time.
 func (t rows[K, V]) lookup(env flow.Env) getter[K, V] {
 	if t.past == nil {
-		return t.view(env)
+		return t.view(env, false)
 	}
 	get := t.past(env)
 	return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {

@@ -53,7 +53,7 @@ func (m *matching[V, V2, R]) row(v V, live bool, v2 V2, live2 bool, null null[R]
 func joinRows[K, V, V2, R any](t rows[K, V], with *KTable[K, V2], kind string, m matching[V, V2, R]) rows[K, R] {
 	at, b, old, null := where(), t.b, false, nullness[R]()
 	if !b.mine(with != nil && with.b == b) { // it stands for a table that there cannot be
-		return rows[K, R]{b: b, n: t.n, wantOld: func() bool { return true }, view: func(flow.Env) getter[K, R] { return nil }}
+		return rows[K, R]{b: b, n: t.n, wantOld: func() bool { return true }, view: func(flow.Env, bool) getter[K, R] { return nil }}
 	}
 	o := with.rows
 	t.mustView(at)
@@ -87,8 +87,8 @@ func joinRows[K, V, V2, R any](t rows[K, V], with *KTable[K, V2], kind string, m
 	if t.view == nil || o.view == nil {
 		return d
 	}
-	d.view = func(env flow.Env) getter[K, R] {
-		get, get2 := t.view(env), o.view(env)
+	d.view = func(env flow.Env, told bool) getter[K, R] {
+		get, get2 := t.view(env, told), o.view(env, told)
 		return func(c *flow.Ctx, k K) (r R, at int64, ok bool) {
 			v, at, live := get(c, k)
 			v2, at2, live2 := get2(c, k)
@@ -108,11 +108,13 @@ func joinRows[K, V, V2, R any](t rows[K, V], with *KTable[K, V2], kind string, m
 	return d
 }
 
-// joinSide follows the updates of one side. both: without the other there is no row.
-func joinSide[K, A, B, R any](n *topology.Node, old *bool, view func(flow.Env) getter[K, B], both bool,
+// joinSide follows the updates of one side. both: without the other there is no row. Of two sides that are both given on at the commit,
+// the first to be meets the other as it was given on before, so that each update is the step from what the last one left: a row
+// that loses both its sides is told of as gone, and who takes old values away finds them.
+func joinSide[K, A, B, R any](n *topology.Node, old *bool, view func(flow.Env, bool) getter[K, B], both bool,
 	row func(a A, live bool, b B, live2 bool) (R, bool)) func(flow.Env, tfn[K, R]) (tfn[K, A], error) {
 	return func(env flow.Env, down tfn[K, R]) (tfn[K, A], error) {
-		get := view(env)
+		get := view(env, true)
 		return func(c *flow.Ctx, k K, ch change[A]) {
 			if ch.Stale {
 				env.Dropped(n.ID, outOfOrder)

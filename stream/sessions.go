@@ -164,7 +164,7 @@ func sessioned[K, V, A any](g *SessionWindowedKStream[K, V], kind string, h stat
 		return sfn[K, V](p.process), nil
 	}
 	g.b.graph.Add(n)
-	return storedSessions[K, A](g.b, n, s, g.w)
+	return storedSessions[K, A](g.b, n, s, g.w, onClose)
 }
 
 // settle gives a store what the sessions need, and the clock a cell of that name.
@@ -359,12 +359,16 @@ func (p *sessions[K, V, A]) Flush(c *flow.Ctx) {
 }
 
 // storedSessions is the table that a node keeps in its own session store. The time of a row is the end of its session.
-func storedSessions[K, V any](b *Builder, n *topology.Node, s *topology.Store, w window.SessionWindows) *WindowedKTable[K, V] {
+func storedSessions[K, V any](b *Builder, n *topology.Node, s *topology.Store, w window.SessionWindows, onClose bool) *WindowedKTable[K, V] {
 	return &WindowedKTable[K, V]{rows[window.Key[K], V]{b: b, n: n, stores: []*topology.Store{s}, closing: &closing{sessions: true, grace: w.RetentionMS()}, wantOld: func() bool { n.NeedOld = true; return true },
-		view: func(env flow.Env) getter[window.Key[K], V] {
+		view: func(env flow.Env, told bool) getter[window.Key[K], V] {
 			store := env.Store(s.Spec.Name).(*table.Sessions[K, V])
+			get := store.Get
+			if told && !s.Spec.EveryUpdate && !onClose {
+				get = store.Told
+			}
 			return func(c *flow.Ctx, k window.Key[K]) (v V, at int64, ok bool) {
-				v, _, ok, err := store.Get(k.Key, k.Start.UnixMilli(), k.End.UnixMilli())
+				v, _, ok, err := get(k.Key, k.Start.UnixMilli(), k.End.UnixMilli())
 				if err != nil {
 					c.Break(n.ID, err)
 				}

@@ -156,8 +156,8 @@ func suppress[K, V any](t rows[K, V], at string, h *flow.StoreSpec, keys serde.S
 	d.vague, d.tells = true, false
 	d.n, d.stores, d.wantOld = n, append([]*topology.Store{st}, t.stores...), func() bool { return t.wantOld() }
 	if t.view != nil {
-		d.view = func(env flow.Env) getter[K, V] {
-			p, get := open(env), t.view(env)
+		d.view = func(env flow.Env, told bool) getter[K, V] {
+			p, get := open(env), t.view(env, told)
 			return func(c *flow.Ctx, k K) (V, int64, bool) {
 				v, at, ok, held := p.before(c, k)
 				if held {

@@ -17,7 +17,7 @@ type change[V any] struct {
 // tfn is an operator on updates of a table.
 type tfn[K, V any] = fn[K, change[V]]
 
-// getter reads a table as it is now, for one task.
+// getter reads a table, for one task.
 type getter[K, V any] func(c *flow.Ctx, k K) (v V, at int64, ok bool)
 
 // KTable is a table: the last value of each key. Every root of tables is stored (Table, ToTable and aggregates take a
@@ -31,9 +31,10 @@ type KTable[K, V any] struct{ rows[K, V] }
 type rows[K, V any] struct {
 	b *Builder
 	n *topology.Node
-	// What it takes to look up a key: stores to connect, and a getter made of them for one task.
+	// What it takes to look up a key: stores to connect, and a getter made of them for one task. told: of rows as they were last given
+	// on, without what is held back until the commit.
 	stores []*topology.Store
-	view   func(env flow.Env) getter[K, V]
+	view   func(env flow.Env, told bool) getter[K, V]
 	// past reads a versioned table as it was; nil: the table is not versioned.
 	past func(env flow.Env) past[K, V]
 	// wantOld asks for change.Old to be filled in, and says whether it will be. Without it a derived table cannot tell
@@ -61,10 +62,14 @@ func stored[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K
 		return storedVersions[K, V](b, n, s)
 	}
 	return &KTable[K, V]{rows[K, V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() bool { n.NeedOld = true; return true },
-		view: func(env flow.Env) getter[K, V] {
+		view: func(env flow.Env, told bool) getter[K, V] {
 			kv := env.Store(s.Spec.Name).(*table.KV[K, V])
+			get := kv.Get
+			if told && !s.Spec.EveryUpdate {
+				get = kv.Told
+			}
 			return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
-				v, at, ok, err := kv.Get(k)
+				v, at, ok, err := get(k)
 				if err != nil {
 					c.Break(n.ID, err)
 				}

@@ -18,7 +18,7 @@ const outOfOrder = "out-of-order"
 func storedVersions[K, V any](b *Builder, n *topology.Node, s *topology.Store) *KTable[K, V] {
 	open := func(env flow.Env) *table.Versions[K, V] { return env.Store(s.Spec.Name).(*table.Versions[K, V]) }
 	return &KTable[K, V]{rows[K, V]{b: b, n: n, stores: []*topology.Store{s}, wantOld: func() bool { n.NeedOld = true; return true },
-		view: func(env flow.Env) getter[K, V] {
+		view: func(env flow.Env, _ bool) getter[K, V] {
 			store := open(env)
 			return func(c *flow.Ctx, k K) (v V, at int64, ok bool) {
 				v, at, ok, err := store.Get(k)

@@ -255,7 +255,7 @@ func windowed[K, V, A any](g *TimeWindowedKStream[K, V], kind string, h state.Wi
 		return wfn[K, V](p.process), nil
 	}
 	g.b.graph.Add(n)
-	return storedWindows[K, A](g.b, n, s, g.w)
+	return storedWindows[K, A](g.b, n, s, g.w, onClose)
 }
 
 // settle gives a store what the windows need, and the clock a cell of that name.

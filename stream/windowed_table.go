@@ -12,12 +12,16 @@ import (
 type WindowedKTable[K, V any] struct{ rows[window.Key[K], V] }
 
 // storedWindows is the table that a node keeps in its own window store.
-func storedWindows[K, V any](b *Builder, n *topology.Node, s *topology.Store, w windowing) *WindowedKTable[K, V] {
+func storedWindows[K, V any](b *Builder, n *topology.Node, s *topology.Store, w windowing, onClose bool) *WindowedKTable[K, V] {
 	return &WindowedKTable[K, V]{rows[window.Key[K], V]{b: b, n: n, stores: []*topology.Store{s}, closing: w.closing(), wantOld: func() bool { n.NeedOld = true; return true },
-		view: func(env flow.Env) getter[window.Key[K], V] {
+		view: func(env flow.Env, told bool) getter[window.Key[K], V] {
 			store := env.Store(s.Spec.Name).(*table.Windows[K, V])
+			get := store.Get
+			if told && !s.Spec.EveryUpdate && !onClose {
+				get = store.Told
+			}
 			return func(c *flow.Ctx, k window.Key[K]) (v V, at int64, ok bool) {
-				v, at, ok, err := store.Get(k.Key, k.Start.UnixMilli())
+				v, at, ok, err := get(k.Key, k.Start.UnixMilli())
 				if err != nil {
 					c.Break(n.ID, err)
 				}

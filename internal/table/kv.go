@@ -40,6 +40,8 @@ type kv[K, V any] interface {
 	RangeReverse(from, to *K, f func(k K, v V, at int64) bool) error
 	// Prefix is Range over the keys whose serialized bytes begin with p.
 	Prefix(p []byte, f func(k K, v V, at int64) bool) error
+	// Told is Get as of the last Changes, or as of the start of the epoch: as whoever follows those knows it. The value is the caller's.
+	Told(k K) (v V, at int64, ok bool, err error)
 	// Committed is Get as of the last Done, whatever epochs are open. The value is the caller's.
 	Committed(k K) (v V, at int64, ok bool, err error)
 	// CommittedRange is Range as of the last Done.
@@ -290,7 +292,12 @@ func (s *keyValue[K, V, C]) CommittedRange(from, to *K, f func(k K, v V, at int6
 	return s.scan(from, to, false, s.asCommitted, f)
 }
 
-func (s *keyValue[K, V, C]) Committed(k K) (v V, at int64, ok bool, err error) {
+func (s *keyValue[K, V, C]) Told(k K) (V, int64, bool, error) { return s.asOf(k, s.mark-1) }
+
+func (s *keyValue[K, V, C]) Committed(k K) (V, int64, bool, error) { return s.asOf(k, s.done) }
+
+// asOf is an entry as it was when the log after mark began.
+func (s *keyValue[K, V, C]) asOf(k K, mark uint32) (v V, at int64, ok bool, err error) {
 	key, err := s.encode(k)
 	if err != nil {
 		return v, 0, false, err
@@ -299,7 +306,7 @@ func (s *keyValue[K, V, C]) Committed(k K) (v V, at int64, ok bool, err error) {
 	if err != nil || ref == 0 {
 		return v, 0, false, err
 	}
-	return s.asCommitted(s.t.at(ref))
+	return s.was(s.t.at(ref), mark)
 }
 
 func (s *keyValue[K, V, C]) current(e *entry[none, C]) (v V, at int64, ok bool, err error) {
@@ -310,8 +317,10 @@ func (s *keyValue[K, V, C]) current(e *entry[none, C]) (v V, at int64, ok bool, 
 	return v, e.time, err == nil, err
 }
 
-func (s *keyValue[K, V, C]) asCommitted(e *entry[none, C]) (v V, at int64, ok bool, err error) {
-	cell, at, ok := s.committed(e)
+func (s *keyValue[K, V, C]) asCommitted(e *entry[none, C]) (V, int64, bool, error) { return s.was(e, s.done) }
+
+func (s *keyValue[K, V, C]) was(e *entry[none, C], mark uint32) (v V, at int64, ok bool, err error) {
+	cell, at, ok := s.before(e, mark)
 	if !ok || s.old(at) {
 		return v, 0, false, nil
 	}

@@ -38,6 +38,8 @@ type sessions[K, V any] interface {
 	Closing(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error
 	// FindAllReverse is FindAll from the last to the first.
 	FindAllReverse(from, to int64, f func(k K, start, end int64, v V, at int64) bool) error
+	// Told: see KV.
+	Told(k K, start, end int64) (v V, at int64, ok bool, err error)
 	// Committed, CommittedFind and CommittedFindAll are the same as of the last Done, whatever epochs are open.
 	Committed(k K, start, end int64) (v V, at int64, ok bool, err error)
 	CommittedFind(k K, earliestEnd, latestStart int64, f func(start, end int64, v V, at int64) bool) error
@@ -111,6 +113,10 @@ func (s *sessioned[K, V, C]) CommittedFindAll(from, to int64, f func(k K, start,
 
 func (s *sessioned[K, V, C]) many(q query, f func(k K, start, end int64, v V, at int64) bool) error {
 	return s.fetchAll(q, func(k K, sub session, v V, at int64) bool { return f(k, sub.start, sub.end, v, at) })
+}
+
+func (s *sessioned[K, V, C]) Told(k K, start, end int64) (V, int64, bool, error) {
+	return s.wasTold(k, session{end, start})
 }
 
 func (s *sessioned[K, V, C]) Committed(k K, start, end int64) (V, int64, bool, error) {

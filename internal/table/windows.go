@@ -35,6 +35,8 @@ type windows[K, V any] interface {
 	// Closing is what an operator that emits when windows close asks for: the windows that start between from and to, as
 	// FetchAll gives them. It costs little if there are none.
 	Closing(from, to int64, f func(k K, start int64, v V, at int64) bool) error
+	// Told: see KV.
+	Told(k K, start int64) (v V, at int64, ok bool, err error)
 	// Committed, CommittedFetch and CommittedFetchAll are the same as of the last Done, whatever epochs are open.
 	Committed(k K, start int64) (v V, at int64, ok bool, err error)
 	CommittedFetch(k K, from, to int64, f func(start int64, v V, at int64) bool) error
@@ -102,6 +104,8 @@ func (s *windowed[K, V, C]) CommittedFetchAll(from, to int64, f func(k K, start 
 func (s *windowed[K, V, C]) many(q query, f func(k K, start int64, v V, at int64) bool) error {
 	return s.fetchAll(q, func(k K, sub start, v V, at int64) bool { return f(k, int64(sub), v, at) })
 }
+
+func (s *windowed[K, V, C]) Told(k K, at int64) (V, int64, bool, error) { return s.wasTold(k, start(at)) }
 
 func (s *windowed[K, V, C]) Committed(k K, at int64) (V, int64, bool, error) {
 	return s.wasCommitted(k, start(at))
