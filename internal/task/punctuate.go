@@ -63,8 +63,8 @@ func (t *Task) schedule() {
 	}
 }
 
-// punctuate calls what is due, each at most once, earliest first, and parents before children. Missed calls are not made up for: the next one is on
-// the original grid.
+// punctuate calls what is due, each at most once, earliest first, and parents before children. Missed calls are not made up for: the
+// next one is on the original grid.
 func (t *Task) punctuate(stream bool, now int64) error {
 	c := &t.ctx
 	for range len(t.puncts) {
