@@ -317,7 +317,9 @@ func (s *keyValue[K, V, C]) current(e *entry[none, C]) (v V, at int64, ok bool, 
 	return v, e.time, err == nil, err
 }
 
-func (s *keyValue[K, V, C]) asCommitted(e *entry[none, C]) (V, int64, bool, error) { return s.was(e, s.done) }
+func (s *keyValue[K, V, C]) asCommitted(e *entry[none, C]) (V, int64, bool, error) {
+	return s.was(e, s.done)
+}
 
 func (s *keyValue[K, V, C]) was(e *entry[none, C], mark uint32) (v V, at int64, ok bool, err error) {
 	cell, at, ok := s.before(e, mark)

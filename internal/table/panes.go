@@ -470,7 +470,9 @@ func (s *panes[K, V, S, C]) current(e *entry[S, C]) (v V, at int64, ok bool, err
 	return v, e.time, err == nil, err
 }
 
-func (s *panes[K, V, S, C]) asCommitted(e *entry[S, C]) (V, int64, bool, error) { return s.was(e, s.done) }
+func (s *panes[K, V, S, C]) asCommitted(e *entry[S, C]) (V, int64, bool, error) {
+	return s.was(e, s.done)
+}
 
 func (s *panes[K, V, S, C]) was(e *entry[S, C], mark uint32) (v V, at int64, ok bool, err error) {
 	cell, at, ok := s.before(e, mark)

@@ -22,10 +22,10 @@ type entry[S, C any] struct {
 }
 
 const (
-	used uint32 = 1 << iota // an entry, not a free place
-	live                    // it has a value
-	hot                     // used since eviction last came by
-	unseen                  // of an undo record: the entry had expired, though it was there
+	used   uint32 = 1 << iota // an entry, not a free place
+	live                      // it has a value
+	hot                       // used since eviction last came by
+	unseen                    // of an undo record: the entry had expired, though it was there
 )
 
 type slot struct{ hash, ref uint32 }

@@ -105,7 +105,9 @@ func (s *windowed[K, V, C]) many(q query, f func(k K, start int64, v V, at int64
 	return s.fetchAll(q, func(k K, sub start, v V, at int64) bool { return f(k, int64(sub), v, at) })
 }
 
-func (s *windowed[K, V, C]) Told(k K, at int64) (V, int64, bool, error) { return s.wasTold(k, start(at)) }
+func (s *windowed[K, V, C]) Told(k K, at int64) (V, int64, bool, error) {
+	return s.wasTold(k, start(at))
+}
 
 func (s *windowed[K, V, C]) Committed(k K, at int64) (V, int64, bool, error) {
 	return s.wasCommitted(k, start(at))
