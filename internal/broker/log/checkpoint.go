@@ -62,11 +62,17 @@ func (l *Log) checkpoint(last bool) error {
 func (l *Log) takeCheckpoint(from lsn, last bool) error {
 	s := state{from: from, clean: last, epoch: l.epoch, bootID: l.o.BootID}
 	referred := l.referred.Load()
-	parts, states := l.orderedState()
+	parts, states, undone := l.orderedState()
 	s.table = l.table.clone()
 	// What the states count on must be visible to be flushed.
 	if err := l.settle(last); err != nil {
 		return err
+	}
+	l.mu.Lock()
+	undone -= l.undone
+	l.mu.Unlock()
+	if undone != 0 {
+		return errUndone
 	}
 	for i, p := range parts {
 		if err := p.flush(states[i].end); err != nil {
@@ -104,10 +110,14 @@ func (l *Log) takeCheckpoint(from lsn, last bool) error {
 	return errors.Join(l.wal.release(upTo), l.removeGarbage(garbage))
 }
 
-// orderedState copies what order decides, of each partition with anything to say.
-func (l *Log) orderedState() ([]*Partition, []partState) {
+// errUndone says that a checkpoint would show what was ordered and then not written. It is tried again.
+var errUndone = errors.New("a write failed while it was taken")
+
+// orderedState copies what order decides, of each partition with anything to say, and returns the count of failures before.
+func (l *Log) orderedState() ([]*Partition, []partState, uint64) {
 	l.mu.Lock()
 	all := slices.Collect(maps.Values(l.parts))
+	undone := l.undone
 	l.mu.Unlock()
 	slices.SortFunc(all, func(a, b *Partition) int { return compareIDs(a.id, b.id) })
 	parts := all[:0]
@@ -127,7 +137,7 @@ func (l *Log) orderedState() ([]*Partition, []partState) {
 		}
 		l.mu.Unlock()
 	}
-	return parts, states
+	return parts, states, undone
 }
 
 // settle waits until what was queued so far is durable and visible.
@@ -210,11 +220,13 @@ func (l *Log) recordSegments(s *state, parts []*Partition, states []partState) e
 		}
 	}
 	l.growing.Unlock()
-	for _, g := range l.deletedLately() {
+	for _, g := range l.discardedSince(s.from) {
 		for _, seg := range g.segs {
 			syncs = append(syncs, func() error { return l.syncSegment(seg) })
 		}
-		syncs = append(syncs, func() error { return syncDir(l.fs, g.dir) })
+		if g.dir != "" {
+			syncs = append(syncs, func() error { return syncDir(l.fs, g.dir) })
+		}
 	}
 	if l.newDirs.Swap(false) {
 		syncs = append(syncs, func() error { return syncDir(l.fs, l.fs.PathJoin(l.o.Dir, "partitions")) })

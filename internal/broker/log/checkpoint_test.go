@@ -2,8 +2,12 @@ package log
 
 import (
 	"errors"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -147,4 +151,78 @@ func TestBootID(t *testing.T) {
 		t.Fatal(r, l.epoch)
 	}
 	closeLog(t, l)
+}
+
+// A write that was ordered when a checkpoint began, and then failed, must not be part of it: what is written at its offsets later
+// would be passed over by the next start.
+func TestCheckpointOfAFailedWrite(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	disk := &stuckDisk{FS: fs, reached: make(chan struct{}), goOn: make(chan struct{})}
+	set := func(o *Options) { o.BootID = "one" }
+	l := open(t, disk, set)
+	p := create(t, l, 0, Config{})
+	put(t, l, p, spec{records: []rec{kv("k", "a")}})
+	disk.stuck.Store(true)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := submit(l, Write{Appends: []Append{{Partition: p, Batch: spec{records: []rec{kv("k", "x"), kv("k", "y"), kv("k", "z")}}.build(t)}}})
+		failed <- err
+	}()
+	<-disk.reached
+	l.table.mu.Lock() // holds the checkpoint where it has seen what is ordered
+	checkpointed := make(chan error, 1)
+	go func() { checkpointed <- l.Checkpoint() }()
+	for stack := make([]byte, 1<<20); !strings.Contains(string(stack[:runtime.Stack(stack, true)]), "(*table).clone"); {
+		runtime.Gosched()
+	}
+	close(disk.goOn)
+	if err := <-failed; err == nil {
+		t.Fatal("a failed write is acknowledged")
+	}
+	put(t, l, p, spec{records: []rec{kv("k", "b")}})
+	l.table.mu.Unlock()
+	if err := <-checkpointed; err == nil {
+		t.Error("the checkpoint shows a write that was taken back")
+	}
+	killed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+	if err := l.Checkpoint(); err != nil {
+		t.Error("again:", err)
+	}
+	closeLog(t, l)
+	for what, fs := range map[string]*vfs.MemFS{"killed": killed, "stopped": fs} {
+		l := open(t, fs, set)
+		if got := values(t, create(t, l, 0, Config{}), false); !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("%s: read %q", what, got)
+		}
+		closeLog(t, l)
+	}
+}
+
+// stuckDisk takes its time with one write of the write-ahead log, and then refuses it.
+type stuckDisk struct {
+	vfs.FS
+	stuck         atomic.Bool
+	reached, goOn chan struct{}
+}
+
+func (d *stuckDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := d.FS.OpenReadWrite(name, c, o...)
+	if strings.Contains(name, "/wal/") {
+		return stuckFile{f, d}, err
+	}
+	return f, err
+}
+
+type stuckFile struct {
+	vfs.File
+	d *stuckDisk
+}
+
+func (f stuckFile) WriteAt(b []byte, off int64) (int, error) {
+	if f.d.stuck.CompareAndSwap(true, false) {
+		close(f.d.reached)
+		<-f.d.goOn
+		return 0, syscall.ENOSPC
+	}
+	return f.File.WriteAt(b, off)
 }

@@ -253,6 +253,9 @@ func (l *Log) fail(q []*entry, err error, fatal bool) {
 	for i := len(q) - 1; i >= 0; i-- {
 		q[i].undo()
 	}
+	if len(q) > 0 {
+		l.undone++
+	}
 	l.mu.Unlock()
 	err = storageError(err)
 	for _, e := range q {

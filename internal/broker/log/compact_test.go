@@ -176,6 +176,16 @@ func compactionRun(t *testing.T, seed uint64) {
 			compareHeld(t, fmt.Sprintf("seed %d, round %d, reopened", seed, round), everything(t, p), m.records)
 		}
 	}
+	// Once every deletion and every marker has had its time, there is nothing to do.
+	for range 5 {
+		clock.add(2 * retention * time.Millisecond)
+		if err := p.Compact(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.dueForCompaction(clock.ms.Load()) {
+		t.Errorf("seed %d: due again with nothing to do", seed)
+	}
 	closeLog(t, l)
 }
 

@@ -61,13 +61,13 @@ func (l *Log) takeGarbage(now int64, from lsn, all bool) []garbage {
 	return due
 }
 
-// deletedLately are the partitions with files that replaying from the checkpoint that is being taken meets before their
-// deletion.
-func (l *Log) deletedLately() (list []garbage) {
+// discardedSince is garbage with files that replaying from a checkpoint taken at from may refer to: of partitions before their
+// deletion, and of segments before they were compacted.
+func (l *Log) discardedSince(from lsn) (list []garbage) {
 	l.garbageMu.Lock()
 	defer l.garbageMu.Unlock()
 	for _, g := range l.garbage {
-		if len(g.segs) > 0 && g.dir != "" {
+		if len(g.segs) > 0 && g.drop > from {
 			list = append(list, g)
 		}
 	}

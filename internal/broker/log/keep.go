@@ -52,10 +52,14 @@ func (c *compaction) retained(h *header, b []byte) ([]byte, error) {
 	case len(records) == 0:
 		return nil, nil
 	}
-	baseTS := h.baseTS
-	if deletes && h.attrs&attrDeleteHorizon == 0 {
-		baseTS = c.now + c.cfg.DeleteRetentionMS
-	} else if len(records) == int(h.count) {
+	baseTS, attrs := h.baseTS, h.attrs
+	switch {
+	case !deletes:
+		attrs &^= attrDeleteHorizon // or the partition would be due for ever
+	case h.attrs&attrDeleteHorizon == 0:
+		baseTS, attrs = c.now+c.cfg.DeleteRetentionMS, h.attrs|attrDeleteHorizon
+	}
+	if len(records) == int(h.count) && attrs == h.attrs {
 		return b, nil
 	}
 	var out []byte
@@ -70,10 +74,6 @@ func (c *compaction) retained(h *header, b []byte) ([]byte, error) {
 	}
 	if out, err = c.l.codecs.deflate(h.codec(), out); err != nil {
 		return nil, err
-	}
-	attrs := h.attrs
-	if deletes && baseTS != h.baseTS {
-		attrs |= attrDeleteHorizon
 	}
 	return rebuild(h, b, out, baseTS, maxTS, int32(len(records)), attrs), nil
 }

@@ -36,7 +36,8 @@ type Log struct {
 	mu      sync.Mutex
 	parts   map[PartitionID]*Partition
 	queue   []*entry
-	failed  error // a sync failed; nothing is written any more
+	undone  uint64 // counts failures that took back what was ordered
+	failed  error  // a sync failed; nothing is written any more
 	closing bool
 
 	committed bool // the committer is gone

@@ -141,10 +141,17 @@ func TestReferenceToCompacted(t *testing.T) {
 	if err := p.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	put(t, l, first, spec{records: []rec{kv("k", strings.Repeat("x", 200))}})
 	close(disk.goOn)
 	if err := <-checkpointed; err != nil {
 		t.Fatal(err)
 	}
+	// Nor may a power loss take it, as it would take segments that are said to hold what comes later.
+	lost, err := Open(options(fs.CrashClone(vfs.CrashCloneCfg{}), func(o *Options) { set(o); o.BootID = "another" }))
+	if err != nil {
+		t.Fatal("after a power loss: ", err)
+	}
+	closeLog(t, lost)
 	if there, err := exists(fs, referred); err != nil || !there {
 		t.Errorf("%s is gone, the log is replayed from before it was written: %v", referred, err)
 	}
