@@ -104,16 +104,21 @@ func uniform(members []subscription) map[string][]Part {
 			}
 		}
 	}
-	// The fullest give first, so that nobody gives what it gets back.
+	// The fullest give first, so that nobody gives what it gets back. What nobody takes from them now is not looked at again here.
+	has := make([][]Part, len(members))
+	for _, p := range all {
+		has[owner[p]] = append(has[owner[p]], p)
+	}
 	for level, average := slices.Max(load), len(all)/len(members)+1; level > average; level-- {
-		for _, p := range all {
-			if load[owner[p]] < level {
-				continue
-			}
-			if to := least(p.Topic); load[owner[p]] > load[to]+1 {
-				load[owner[p]]--
-				load[to]++
-				owner[p] = to
+		for m := range members {
+			for load[m] >= level && len(has[m]) > 0 {
+				p := has[m][0]
+				has[m] = has[m][1:]
+				if to := least(p.Topic); load[m] > load[to]+1 {
+					load[m]--
+					load[to]++
+					owner[p] = to
+				}
 			}
 		}
 	}

@@ -460,3 +460,19 @@ func FuzzRestoreConsumer(f *testing.F) {
 		}
 	})
 }
+
+// Many partitions cost as much as there are, also where one member has them all when another comes.
+func TestUniformCost(t *testing.T) {
+	const n = 100_000
+	topic := topicID("t")
+	alone := subscription{member: "a", topics: map[[16]byte]int32{topic: n}}
+	alone.had = uniform([]subscription{alone})["a"]
+	began := time.Now()
+	got := uniform([]subscription{alone, {member: "b", topics: alone.topics}})
+	if a, b := len(got["a"]), len(got["b"]); a != n/2 || b != n/2 {
+		t.Errorf("they have %d and %d of %d", a, b, n)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
