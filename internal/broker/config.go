@@ -47,7 +47,7 @@ type Config struct {
 	// (max.connection.creation.rate); more wait. Default: no bound. That of an address is a quota, connection_creation_rate.
 	MaxConnectionCreationRate int
 	// MaxRequestBytes bounds the requests in memory that are not answered yet (queued.max.request.bytes); default 256 MiB, at
-	// least one request of 100 MiB.
+	// least one request of 100 MiB. One that is half read when it is spent may be read to its end.
 	MaxRequestBytes int64
 	// Durability says what an acknowledged write survives; default log.Sync, power loss.
 	Durability log.Durability

@@ -73,7 +73,8 @@ type reply struct {
 	resp kmsg.Response
 	// wait returns the response; nil closes the connection. ctx ends with the connection.
 	wait func(ctx context.Context) kmsg.Response
-	// none is set for requests that ask for no response, last for a response that the connection ends with.
+	// none is set for requests that ask for no response: it is waited for all the same, and then not sent. last is set for a
+	// response that the connection ends with.
 	none, last bool
 }
 
@@ -138,14 +139,13 @@ func (c *conn) guard() {
 func (c *conn) read() {
 	defer c.guard()
 	r := bufio.NewReaderSize(c.nc, 16<<10)
-	var held int64
-	defer func() { c.b.budget.give(held) }()
+	var part share
+	defer func() { c.b.budget.give(part.held) }()
 	var deadline time.Time
 	reserve := func(n int) error {
-		if !c.b.budget.take(c.ctx, int64(n)) {
+		if !c.b.budget.take(c.ctx, &part, int64(n)) {
 			return errSpent
 		}
-		held += int64(n)
 		if n > r.Buffered() && c.id.known {
 			// What has begun may not come slowly: others want the memory.
 			deadline = time.Now().Add(frameTimeout)
@@ -170,13 +170,14 @@ func (c *conn) read() {
 			}
 		}
 		frame, err := wire.ReadFrame(r, most, &c.b.frames, reserve)
+		c.b.budget.read(&part)
 		if err != nil {
 			c.logEnd(err)
 			return
 		}
-		ok := c.take(frame, &held)
-		c.b.budget.give(held)
-		if held = 0; !ok {
+		ok := c.take(frame, &part.held)
+		c.b.budget.give(part.held)
+		if part.held = 0; !ok {
 			return
 		}
 	}
@@ -263,7 +264,7 @@ func (c *conn) take(frame *wire.Buffer, held *int64) bool {
 	}
 	c.b.metrics.handled(r, time.Since(began))
 	switch {
-	case rep.none:
+	case rep.none && rep.wait == nil:
 		return true
 	case rep.resp != nil && c.waiting.Load() == 0:
 		// Nobody is ahead, and only this goroutine puts anybody into the queue.
@@ -298,7 +299,7 @@ func (c *conn) write() {
 			resp = p.reply.wait(c.ctx)
 			began = time.Now() // waiting costs nothing
 		}
-		ok := resp != nil && c.respond(p.request, resp, began)
+		ok := resp != nil && (p.reply.none || c.respond(p.request, resp, began))
 		c.b.budget.give(p.request.held)
 		if !ok || p.reply.last {
 			// What the queue still holds is never answered, but holds no memory either.

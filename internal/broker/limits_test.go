@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,11 +63,11 @@ func TestThrottle(t *testing.T) {
 func TestBudget(t *testing.T) {
 	b := newBudget(10)
 	ctx, cancel := context.WithCancel(t.Context())
-	if !b.take(ctx, 8) {
+	if !b.take(ctx, new(share), 8) {
 		t.Fatal("there is room")
 	}
 	large, small := make(chan bool), make(chan bool)
-	go func() { large <- b.take(ctx, 5) }()
+	go func() { large <- b.take(ctx, new(share), 5) }()
 	waits := func(n int) {
 		for {
 			b.mu.Lock()
@@ -78,7 +79,7 @@ func TestBudget(t *testing.T) {
 		}
 	}
 	waits(1)
-	go func() { small <- b.take(t.Context(), 2) }()
+	go func() { small <- b.take(t.Context(), new(share), 2) }()
 	waits(2) // in turn, although there is room for it
 	cancel()
 	if <-large {
@@ -91,6 +92,93 @@ func TestBudget(t *testing.T) {
 	b.give(2)
 	if b.left != 10 {
 		t.Errorf("%d bytes left of 10", b.left)
+	}
+}
+
+// One request at a time is lent what is not there, and only while nothing of that is owed.
+func TestBudgetLends(t *testing.T) {
+	b := newBudget(10)
+	var a, c, d share
+	got := make(chan *share, 3)
+	take := func(s *share, n int64) {
+		go func() {
+			b.take(t.Context(), s, n)
+			got <- s
+		}()
+	}
+	for _, s := range []*share{&a, &c} {
+		b.take(t.Context(), s, 5)
+	}
+	take(&d, 1) // has nothing that others wait for
+	for waiting := 0; waiting == 0; {
+		b.mu.Lock()
+		waiting = len(b.queue)
+		b.mu.Unlock()
+	}
+	take(&a, 4)
+	if s := <-got; s != &a || b.left != -4 {
+		t.Fatalf("%d bytes are left, who began has %d", b.left, a.held)
+	}
+	b.take(t.Context(), &a, 7)
+	take(&c, 2)
+	for waiting := 0; waiting < 2; {
+		b.mu.Lock()
+		waiting = len(b.queue)
+		b.mu.Unlock()
+	}
+	b.read(&a)
+	b.mu.Lock()
+	if len(b.queue) != 2 || b.left != -11 {
+		t.Errorf("%d wait, %d bytes are left", len(b.queue), b.left)
+	}
+	b.mu.Unlock()
+	b.give(a.held)
+	<-got
+	<-got
+	b.read(&c)
+	b.give(c.held)
+	b.give(d.held)
+	if b.left != 10 || b.lent != nil || c.held != 7 || d.held != 1 {
+		t.Errorf("%d bytes left of 10", b.left)
+	}
+}
+
+// Requests that are half read hold memory that others wait for, who hold some too.
+func TestHalfReadRequestsDoNotWaitForEachOther(t *testing.T) {
+	b := start(t)
+	dialRaw(t, b).createTopic("t", 1)
+	b.budget = newBudget(4 << 20)
+	q := kmsg.NewPtrProduceRequest()
+	q.Version, q.Acks = 9, -1
+	q.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: make([]byte, 2<<20)}}}}
+	var conns []*raw
+	var frame []byte
+	for range 5 {
+		r := dialRaw(t, b)
+		frame = r.format.AppendRequest(nil, q, 1)
+		r.nc.SetDeadline(time.Now().Add(10 * time.Second))
+		r.nc.Write(frame[:1000])
+		conns = append(conns, r)
+	}
+	for left := int64(1); left > 0; {
+		b.budget.mu.Lock()
+		left = b.budget.left
+		b.budget.mu.Unlock()
+	}
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	for _, r := range conns {
+		writers.Go(func() { r.nc.Write(frame[1000:]) })
+	}
+	for _, r := range conns {
+		if _, err := r.receive(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.budget.mu.Lock()
+	defer b.budget.mu.Unlock()
+	if b.budget.left != b.budget.all {
+		t.Errorf("%d bytes left of %d", b.budget.left, b.budget.all)
 	}
 }
 

@@ -60,22 +60,20 @@ func (b *Broker) produce(r *request, q *kmsg.ProduceRequest) reply {
 		f = newFuture()
 		p.finish(b.log.Submit(log.Write{Appends: p.appends}, log.WaitSync, f.set))
 	}
-	if q.Acks == 0 {
+	silent := q.Acks == 0
+	if silent && p.failed() {
 		// There is no response to put an error in; closing the connection makes the client look for one.
-		if p.failed() {
-			return reply{}
-		}
-		return reply{none: true}
+		return reply{}
 	}
 	if f == nil {
-		return answer(p.resp)
+		return reply{resp: p.resp, none: silent}
 	}
-	return reply{wait: func(ctx context.Context) kmsg.Response {
+	return reply{none: silent, wait: func(ctx context.Context) kmsg.Response {
 		if f.wait(ctx) {
 			r.frame.Release() // what the log keeps of it, it holds
 			return p.resp
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || silent {
 			return nil
 		}
 		p.refuse(kerr.KafkaStorageError, f.err.Error())

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -180,4 +182,60 @@ func TestCompressionType(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Who asks for no answer is held back by the disk like everybody: else what it sends would pile up in memory.
+func TestProduceWithoutAnswersIsHeldBack(t *testing.T) {
+	disk := &slowDisk{goOn: make(chan struct{})}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)))
+	r := dialRaw(t, b)
+	r.createTopic("t", 1)
+	const n = 300
+	value := strings.Repeat("x", 100<<10)
+	disk.slow.Store(true)
+	q := kmsg.NewPtrProduceRequest()
+	q.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch{-1, -1, -1, false, []string{value}}.encode()}}}}
+	q.Version = 9
+	frame := r.format.AppendRequest(nil, q, 1)
+	sent, left := 0, []byte(nil)
+	for r.nc.SetWriteDeadline(time.Now().Add(time.Second)); sent < n && left == nil; sent++ {
+		if k, err := r.nc.Write(frame); err != nil {
+			left = frame[k:]
+		}
+	}
+	if left == nil {
+		t.Errorf("the broker has taken %d requests that it cannot write", n)
+	}
+	close(disk.goOn)
+	r.nc.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	for r.nc.Write(left); sent < n; sent++ {
+		r.nc.Write(frame)
+	}
+	if end := endOffsetAfter(r, "t"); end != n {
+		t.Errorf("%d of %d records are there", end, n)
+	}
+}
+
+// endOffsetAfter asks for the end of a partition on the connection that was written to, behind that.
+func endOffsetAfter(r *raw, topic string) int64 {
+	r.t.Helper()
+	r.produce(9, "", topic, 0, plain)
+	q := kmsg.NewPtrListOffsetsRequest()
+	q.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{{CurrentLeaderEpoch: -1, Timestamp: latestOffset}}}}
+	return ask[*kmsg.ListOffsetsResponse](r, 7, q).Topics[0].Partitions[0].Offset - 1
+}
+
+// slowDisk stands still while it is slow.
+type slowDisk struct {
+	slow atomic.Bool
+	goOn chan struct{}
+}
+
+func (d *slowDisk) String() string { return "slow disk" }
+
+func (d *slowDisk) MaybeError(op errorfs.Op) error {
+	if d.slow.Load() && (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt) {
+		<-d.goOn
+	}
+	return nil
 }
