@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -96,12 +97,14 @@ func (b *Broker) resolve(r *request, part *fetchPart, byID bool) (*log.Partition
 // awaitRecords waits until there is enough to answer with, or an error to tell, or the client's time is over. It returns
 // false if the connection ends.
 func (b *Broker) awaitRecords(ctx context.Context, r *request, q *kmsg.FetchRequest, parts []fetchPart, committed bool) bool {
+	failed := false
 	enough := func() bool {
 		total := int64(0)
 		for i := range parts {
 			part := &parts[i]
 			p, err := b.resolve(r, part, q.Version >= 13)
 			if err != nil {
+				failed = true
 				return true
 			}
 			if n := p.Available(part.offset, committed); n > 0 {
@@ -116,8 +119,18 @@ func (b *Broker) awaitRecords(ctx context.Context, r *request, q *kmsg.FetchRequ
 		return total >= int64(q.MinBytes)
 	}
 	wait := min(millis(q.MaxWaitMillis), maxFetchWait)
-	if wait <= 0 || enough() {
+	if wait <= 0 || len(parts) == 0 || enough() && !failed {
 		return true
+	}
+	if failed {
+		// As in Kafka what does not exist, or is not for the client, is told of with the rest, and at once if there is nothing else.
+		parts = slices.DeleteFunc(slices.Clone(parts), func(part fetchPart) bool {
+			_, err := b.resolve(r, &part, q.Version >= 13)
+			return err != nil && err != kerr.FencedLeaderEpoch && err != kerr.UnknownLeaderEpoch
+		})
+		if len(parts) == 0 || enough() {
+			return true
+		}
 	}
 	w := log.NewWaiter()
 	for i := range parts {

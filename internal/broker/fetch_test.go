@@ -201,3 +201,38 @@ func TestRetentionGoesByTheTimeOfRecords(t *testing.T) {
 		t.Errorf("the old topic begins at %d", at)
 	}
 }
+
+// What does not exist does not keep a fetch of what does from waiting: a client that goes on asking for a topic that was deleted
+// would ask without a pause. Alone it is told at once, and so is that there is nothing to wait for.
+func TestFetchOfUnknownTopics(t *testing.T) {
+	b := start(t)
+	r, w := dialRaw(t, b), dialRaw(t, b)
+	id := r.createTopic("t", 1)
+	unknown := fetchRequest([16]byte{1}, 0)
+	unknown.Version, unknown.MaxWaitMillis = 18, 20_000
+	both := fetchRequest(id, 0)
+	both.Version, both.MaxWaitMillis = 18, 20_000
+	both.Topics = append(both.Topics, unknown.Topics...)
+	r.send(both)
+	time.Sleep(10 * time.Millisecond) // let it wait; the test holds without too
+	w.produce(9, "", "t", 0, plain)
+	resp, err := r.receive(both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics := resp.(*kmsg.FetchResponse).Topics
+	if len(topics) != 2 || len(topics[0].Partitions[0].RecordBatches) == 0 {
+		t.Fatalf("fetched %+v", topics)
+	}
+	wantCode(t, "the unknown topic", topics[1].Partitions[0].ErrorCode, kerr.UnknownTopicID)
+
+	none := kmsg.NewPtrFetchRequest()
+	none.Version, none.MaxWaitMillis, none.MinBytes = 18, 20_000, 1
+	for what, q := range map[string]*kmsg.FetchRequest{"an unknown topic": unknown, "nothing": none} {
+		began := time.Now()
+		ask[*kmsg.FetchResponse](r, 18, q)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("a fetch of %s took %v", what, took)
+		}
+	}
+}
