@@ -76,3 +76,77 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the transaction's offset: %+v", o)
 	}
 }
+
+// A group whose deletion could not be written is there as before.
+func TestGroupIsNotDeletedOnAFullDisk(t *testing.T) {
+	disk := &fullDisk{}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)), listening, func(c *Config) { c.Logger = discard() })
+	r := dialTCP(t, b)
+	r.createTopic("t", 1)
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Group = "g"
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 3, LeaderEpoch: -1}}}}
+	wantCode(t, "commit", ask[*kmsg.OffsetCommitResponse](r, 8, commit).Topics[0].Partitions[0].ErrorCode, nil)
+	disk.full.Store(true)
+	del := &kmsg.DeleteGroupsRequest{Version: 2, Groups: []string{"g"}}
+	r.send(del)
+	if resp, err := r.receive(del); err == nil {
+		t.Errorf("deleted on a full disk: %v", kerr.ErrorForCode(resp.(*kmsg.DeleteGroupsResponse).Groups[0].ErrorCode))
+	}
+	disk.full.Store(false)
+	r = dialTCP(t, b)
+	if o := fetchOffset(r, "g", "t", 0, true); o.Offset != 3 {
+		t.Errorf("the group's offset: %+v", o)
+	}
+	for _, want := range []*kerr.Error{nil, kerr.GroupIDNotFound} {
+		wantCode(t, "delete", ask[*kmsg.DeleteGroupsResponse](r, 2, del).Groups[0].ErrorCode, want)
+	}
+	if o := fetchOffset(r, "g", "t", 0, true); o.Offset != -1 {
+		t.Errorf("the deleted group's offset: %+v", o)
+	}
+}
+
+// After a failed write an id is taken back to what the log holds, with the writes that are on their way to it.
+func TestStateOnItsWay(t *testing.T) {
+	disk := &slowDisk{goOn: make(chan struct{})}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)))
+	r, other := dialRaw(t, b), dialRaw(t, b)
+	r.createTopic("t", 1)
+	pid, epoch := r.initProducer("id", time.Minute)
+	disk.slow.Store(true)
+	add := &kmsg.AddPartitionsToTxnRequest{Version: 3, TransactionalID: "id", ProducerID: pid, ProducerEpoch: epoch,
+		Topics: []kmsg.AddPartitionsToTxnRequestTopic{{Topic: "t", Partitions: []int32{0}}}}
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Version, commit.Group = 8, "g"
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 3, LeaderEpoch: -1}}}}
+	r.send(add)
+	r.send(commit)
+	for ready := false; !ready; {
+		if g := b.groups.lock("g", false); g != nil {
+			ready = g.last != nil
+			g.mu.Unlock()
+		}
+	}
+	// As if a write before had failed, and its writer heard of it only now.
+	e := b.txns.lock("id")
+	e.broken.Store(true)
+	e.mu.Unlock()
+	g := b.groups.lock("g", false)
+	g.broken.Store(true)
+	g.mu.Unlock()
+	end := kmsg.NewPtrEndTxnRequest()
+	end.Version, end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = 3, "id", pid, epoch, true
+	other.send(end)
+	reader, third := dialRaw(t, b), make(chan int64)
+	go func() { third <- fetchOffset(reader, "g", "t", 0, true).Offset }()
+	time.Sleep(10 * time.Millisecond) // let them come; the test holds without too
+	close(disk.goOn)
+	resp, err := other.receive(end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "commit", resp.(*kmsg.EndTxnResponse).ErrorCode, nil)
+	if got := <-third; got != 3 {
+		t.Errorf("the offset is %d", got)
+	}
+}

@@ -72,6 +72,9 @@ func (b *Broker) joinGroup(r *request, q *kmsg.JoinGroupRequest) reply {
 		jr.Reply(group.JoinResult{Err: kerr.GroupAuthorizationFailed, MemberID: q.MemberID, Generation: -1})
 	} else if q.Group == "" {
 		jr.Reply(group.JoinResult{Err: kerr.InvalidGroupID, MemberID: q.MemberID, Generation: -1})
+	} else if jr.SessionTimeout < b.cfg.MinSessionTimeout || jr.SessionTimeout > b.cfg.MaxSessionTimeout {
+		// As in Kafka before the group is looked for, or made.
+		jr.Reply(group.JoinResult{Err: kerr.InvalidSessionTimeout, MemberID: q.MemberID, Generation: -1})
 	} else if g := b.groups.lock(q.Group, q.MemberID == ""); g == nil {
 		// A member that says who it is belongs to a group that exists.
 		jr.Reply(group.JoinResult{Err: kerr.UnknownMemberID, MemberID: q.MemberID, Generation: -1})
@@ -228,23 +231,20 @@ func (b *Broker) listGroups(r *request, q *kmsg.ListGroupsRequest) reply {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, value) })
 	}
 	all := r.mayCluster(kmsg.ACLOperationDescribe)
-	for _, g := range b.groups.all() {
+	b.groups.each(func(g *consumers) {
 		if !all && !r.mayGroup(kmsg.ACLOperationDescribe, g.id) {
-			continue
+			return
 		}
-		g.mu.Lock()
 		lg := kmsg.NewListGroupsResponseGroup()
 		lg.Group, lg.GroupState = g.id, g.state()
 		lg.ProtocolType, lg.GroupType = g.classic.ProtocolType(), g.protocol()
 		if g.modern != nil {
 			lg.ProtocolType = lg.GroupType
 		}
-		gone := g.gone
-		g.mu.Unlock()
-		if !gone && matches(q.StatesFilter, lg.GroupState) && matches(q.TypesFilter, lg.GroupType) {
+		if matches(q.StatesFilter, lg.GroupState) && matches(q.TypesFilter, lg.GroupType) {
 			resp.Groups = append(resp.Groups, lg)
 		}
-	}
+	})
 	return answer(resp)
 }
 

@@ -46,7 +46,7 @@ type consumers struct {
 	broken atomic.Bool
 	// changed says that the group has changed its protocol, and the record of the one before is still stored.
 	changed bool
-	gone    bool // deleted: whoever still has it looks for the group anew
+	gone    bool // deleted, or about to be: whoever still has it looks for the group anew
 }
 
 func newGroups(b *Broker) *groups {
@@ -86,11 +86,23 @@ func (c *groups) lock(id string, create bool) *consumers {
 			g = c.entry(id)
 		}
 		g.mu.Lock()
-		if !g.gone {
+		if g.gone = g.gone && !g.broken.Load(); !g.gone {
 			c.mend(g)
 			return g
 		}
+		deleted := g.last
 		g.mu.Unlock()
+		<-deleted.done // and it is no longer here, or not deleted
+	}
+}
+
+// each calls f for each group, in order of their ids, while it is locked.
+func (c *groups) each(f func(g *consumers)) {
+	for _, g := range c.all() {
+		if g := c.lock(g.id, false); g != nil {
+			f(g)
+			g.mu.Unlock()
+		}
 	}
 }
 
@@ -109,6 +121,9 @@ func (c *groups) all() []*consumers {
 func (c *groups) mend(g *consumers) {
 	if !g.broken.Swap(false) {
 		return
+	}
+	if g.last != nil {
+		<-g.last.done // it may be later than the one that failed, and durable
 	}
 	now := c.b.cfg.Now()
 	for _, answer := range g.classic.Abandon(now).Answers {
@@ -305,10 +320,10 @@ func (c *groups) submit(g *consumers, wait log.Wait, puts []log.Put, then func(e
 		if err != nil {
 			g.broken.Store(true)
 		}
-		f.set(err)
 		if then != nil {
 			then(err)
 		}
+		f.set(err)
 	})
 	g.last = f
 	return f
@@ -381,18 +396,25 @@ func (c *groups) topicsDeleted(ts []*topic) *future {
 		names[t.name] = true
 	}
 	var last *future
-	for _, g := range c.all() {
-		g.mu.Lock()
+	c.each(func(g *consumers) {
 		if f := c.deleteOffsets(g, func(tp group.TopicPartition) bool { return names[tp.Topic] }); f != nil {
 			last = f
 		}
-		g.mu.Unlock()
-	}
+	})
 	return last
 }
 
 // deleteOffsets forgets the offsets of some partitions, pending ones too. It returns nil if there are none.
 func (c *groups) deleteOffsets(g *consumers, which func(group.TopicPartition) bool) *future {
+	puts := g.forget(which)
+	if len(puts) == 0 {
+		return nil
+	}
+	return c.submit(g, log.WaitSync, puts, nil)
+}
+
+// forget takes the offsets of some partitions out of the group, and returns what does so in the log.
+func (g *consumers) forget(which func(group.TopicPartition) bool) []log.Put {
 	var puts []log.Put
 	var tps []group.TopicPartition
 	for _, e := range g.offsets.All() {
@@ -409,16 +431,13 @@ func (c *groups) deleteOffsets(g *consumers, which func(group.TopicPartition) bo
 			}
 		}
 	}
-	if len(puts) == 0 {
-		return nil
-	}
 	for _, tp := range tps {
 		g.offsets.Delete(tp)
 	}
-	return c.submit(g, log.WaitSync, puts, nil)
+	return puts
 }
 
-// delete deletes a group that is empty.
+// delete deletes a group that is empty. Until that is durable who asks for the group waits.
 func (c *groups) delete(g *consumers, now time.Time) (*future, error) {
 	kill := func() error { return g.classic.Kill(now) }
 	if g.modern != nil {
@@ -427,26 +446,21 @@ func (c *groups) delete(g *consumers, now time.Time) (*future, error) {
 	if err := kill(); err != nil {
 		return nil, err
 	}
-	c.deleteOffsets(g, func(group.TopicPartition) bool { return true })
-	f := c.submit(g, log.WaitSync, g.puts(nil), nil)
+	puts := append(g.forget(func(group.TopicPartition) bool { return true }), g.puts(nil)...)
 	g.gone = true
 	c.b.alarms.set(g.alarm, time.Time{})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.entries, g.id)
-	return f, nil
+	return c.submit(g, log.WaitSync, puts, func(err error) {
+		if err == nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			delete(c.entries, g.id)
+		}
+	}), nil
 }
 
 // expireOffsets forgets the offsets whose retention is over, and groups that have nothing left.
 func (c *groups) expireOffsets(now time.Time) {
-	for _, g := range c.all() {
-		g.mu.Lock()
-		if !g.gone {
-			c.mend(g)
-			c.expireGroup(g, now)
-		}
-		g.mu.Unlock()
-	}
+	c.each(func(g *consumers) { c.expireGroup(g, now) })
 }
 
 func (c *groups) expireGroup(g *consumers, now time.Time) {
@@ -463,7 +477,11 @@ func (c *groups) expireGroup(g *consumers, now time.Time) {
 		empty = state == group.Empty
 	}
 	if len(expired) > 0 {
-		c.deleteOffsets(g, func(tp group.TopicPartition) bool { return slices.Contains(expired, tp) })
+		over := make(map[group.TopicPartition]bool, len(expired))
+		for _, tp := range expired {
+			over[tp] = true
+		}
+		c.deleteOffsets(g, func(tp group.TopicPartition) bool { return over[tp] })
 	}
 	if empty && g.offsets.Len() == 0 && len(g.offsets.PendingProducers()) == 0 &&
 		(len(expired) > 0 || now.Sub(since) > offsetsCheck) {

@@ -236,6 +236,10 @@ func TestGroupAdmin(t *testing.T) {
 	}
 	del.Groups = []string{"g"}
 	wantCode(t, "delete", ask[*kmsg.DeleteGroupsResponse](r, 2, del).Groups[0].ErrorCode, nil)
+	// A session that no group allows makes none, nor is it asked whether there is one.
+	for _, member := range []string{"", "who"} {
+		wantCode(t, "a short session of "+member, ask[*kmsg.JoinGroupResponse](r, 9, joinRequest("h", member, "", time.Millisecond)).ErrorCode, kerr.InvalidSessionTimeout)
+	}
 	if got := ask[*kmsg.ListGroupsResponse](r, 5, kmsg.NewPtrListGroupsRequest()).Groups; len(got) != 0 {
 		t.Errorf("groups %+v", got)
 	}

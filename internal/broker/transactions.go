@@ -102,6 +102,9 @@ func (c *transactions) mend(e *transaction) {
 		return
 	}
 	id := e.state.ID()
+	if e.last != nil {
+		<-e.last.done // it may be later than the one that failed, and durable
+	}
 	e.last = nil
 	for key, value := range c.b.log.Records(kindTransact) {
 		if key != id {
