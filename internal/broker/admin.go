@@ -54,6 +54,12 @@ func (b *Broker) createTopics(r *request, q *kmsg.CreateTopicsRequest) reply {
 		if !q.ValidateOnly {
 			rt.TopicID = t.id
 		}
+		rt.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
+		if !r.mayTopic(kmsg.ACLOperationDescribeConfigs, t.name) {
+			rt.ConfigErrorCode, rt.NumPartitions, rt.ReplicationFactor = kerr.TopicAuthorizationFailed.Code, -1, -1
+			resp.Topics = append(resp.Topics, rt)
+			continue
+		}
 		levels := append([]given{{t.settings, kmsg.ConfigSourceDynamicTopicConfig}}, b.givenToTopics()...)
 		for _, s := range topicSettings {
 			c := kmsg.NewCreateTopicsResponseTopicConfig()

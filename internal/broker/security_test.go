@@ -321,6 +321,17 @@ func TestACLs(t *testing.T) {
 			t.Errorf("%s: %v", what, c.err)
 		}
 	}
+	// Who may make a topic learns nothing of its settings by that.
+	if _, err := root.CreateACLs(ctx, kadm.NewACLs().Topics("hers").Operations(kadm.OpCreate).Allow("User:alice").AllowHosts("*")); err != nil {
+		t.Fatal(err)
+	}
+	made, err := (&kmsg.CreateTopicsRequest{TimeoutMillis: 5000, Topics: []kmsg.CreateTopicsRequestTopic{{Topic: "hers", NumPartitions: 2, ReplicationFactor: 1}}}).RequestWith(ctx, alice)
+	if err != nil || len(made.Topics) != 1 {
+		t.Fatal(made, err)
+	}
+	if m := made.Topics[0]; m.ErrorCode != 0 || m.ConfigErrorCode != kerr.TopicAuthorizationFailed.Code || len(m.Configs) > 0 || m.NumPartitions != -1 || m.ReplicationFactor != -1 {
+		t.Errorf("alice makes a topic: %+v", m)
+	}
 	begin := func(id string) error {
 		tx := remote(t, b.Addr(), password("alice", "a"), kgo.TransactionalID(id))
 		if err := tx.BeginTransaction(); err != nil {
