@@ -59,7 +59,7 @@ const (
 //	type RecordError struct {
 //		Task      struct { Sub int; Partition int32 } // prints as in "0_3"
 //		Kind      ErrorKind // which policy it is up to
-//		Doing     string    // "processing", "calling", "punctuating", "flushing", "writing" or "starting"
+//		Doing     string    // "processing", "calling", "punctuating", "advancing", "flushing", "writing" or "starting"
 //		Topic     string    // that the record came from; "" where there is none
 //		Partition int32     // of the task
 //		Offset    int64     // -1 where there is no record

@@ -149,3 +149,28 @@ func BenchmarkKeyedCount(b *testing.B) {
 		})
 	}
 }
+
+// Two tables that each record changes, joined: of the rows that lie as they are, and of those that lie as bytes.
+func BenchmarkJoinTables(b *testing.B) {
+	b.Run("numbers", func(b *testing.B) { benchJoinTables(b, serde.Int64) })
+	b.Run("bytes", func(b *testing.B) { benchJoinTables(b, serde.Bytes) })
+	b.Run("json", func(b *testing.B) { benchJoinTables(b, serde.JSON[[]int64]()) })
+}
+
+func benchJoinTables[V any](b *testing.B, values serde.Serde[V]) {
+	recs := input(1000)
+	if _, ok := any(*new(V)).([]int64); ok {
+		for i := range recs {
+			recs[i].Value = fmt.Appendf(nil, "[%d,2,3,4,5,6,7]", i)
+		}
+	}
+	r := newRig(b, "rows", recs, func(sb *stream.Builder) {
+		s := sb.Stream(stream.NewTopic("rows", serde.String, values))
+		left := s.Filter(func(k string, _ V) bool { return k[len(k)-1]%2 == 0 }).ToTable(state.NewKeyValue("left", serde.String, values))
+		s.ToTable(state.NewKeyValue("right", serde.String, values)).Join(left, func(v, _ V) V { return v }).
+			ToStream().To(stream.NewTopic("out", serde.String, values))
+	})
+	b.ReportAllocs()
+	b.ResetTimer()
+	r.run(b, b.N)
+}

@@ -14,7 +14,7 @@ type rowFunc[K, V, V2 any] func(k K, v V, live bool) (v2 V2, ok bool, err error)
 func derive[K, V, V2 any](t rows[K, V], kind string, sparse bool, f rowFunc[K, V, V2]) rows[K, V2] {
 	old := false
 	sparse = sparse && t.past == nil // of a versioned table each update counts
-	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, vague: t.vague, tells: sparse && t.vague, closing: t.closing}
+	d := rows[K, V2]{b: t.b, stores: t.stores, sparse: sparse, vague: t.vague, tells: sparse, closing: t.closing}
 	d.wantOld = func() bool {
 		old = old || t.wantOld()
 		return old

@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -87,6 +88,48 @@ func TestStreamTimeGoesOnInSilence(t *testing.T) {
 				t.Errorf("once more: %v", got)
 			}
 		})
+	}
+}
+
+// What fails of what silence brings is left out alone: all else that is due comes out.
+func TestWhatFailsInSilence(t *testing.T) {
+	type S = stream.KStream[string, int64]
+	each := func(s *S) *S { // alone a key's result fails
+		return s.TryMapValues(func(r stream.Record[string, int64]) (int64, error) {
+			if r.Key == "a" {
+				return 0, errors.New("not this one")
+			}
+			return r.Value, nil
+		})
+	}
+	for name, build := range map[string]func(b *stream.Builder, s *S) *S{
+		"windows": func(_ *stream.Builder, s *S) *S {
+			return s.GroupByKey().WindowedBy(minute).OnClose().Count(perMinute).ToStream().Map(inner)
+		},
+		"sessions": func(_ *stream.Builder, s *S) *S {
+			return s.GroupByKey().SessionsBy(window.Session(15 * time.Second)).OnClose().Count(sittings).ToStream().Map(inner)
+		},
+		"suppression": func(_ *stream.Builder, s *S) *S {
+			return s.GroupByKey().Count(readings).Suppress(state.NewSuppressBuffer("held", serde.String, serde.Int64), stream.UntilTime(time.Second)).ToStream()
+		},
+		"joins": func(b *stream.Builder, s *S) *S {
+			return s.LeftJoin(b.Stream(slow), window.Within(time.Second), state.NewJoinBuffer("both", serde.String, serde.Int64, serde.Int64), func(v int64, _ *int64) int64 { return v })
+		},
+		"records that wait": func(b *stream.Builder, s *S) *S {
+			rows := b.Table(slow, state.NewVersioned("rows", serde.String, serde.Int64, time.Hour))
+			return s.LeftJoinTable(rows, func(v int64, _ *int64) int64 { return v }, state.NewBuffer("patience", serde.String, serde.Int64).Grace(time.Second))
+		},
+	} {
+		for _, how := range []streamtest.Option{streamtest.SkipErrors(), streamtest.ContinueErrors()} {
+			d := streamtest.New(t, func(b *stream.Builder) { each(build(b, b.Stream(sensor))).To(resulting) }, how)
+			for _, k := range []string{"a", "b", "c"} {
+				streamtest.In(d, sensor).Send(k, 1)
+			}
+			d.Advance(time.Hour)
+			if got := streamtest.Out(d, resulting).All(); len(got) != 2 || got[0].Key != "b" || got[1].Key != "c" || d.Skipped() != 1 {
+				t.Errorf("%s: %v, %d skipped", name, got, d.Skipped())
+			}
+		}
 	}
 }
 

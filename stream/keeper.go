@@ -50,10 +50,7 @@ func (s *keeper[K, V]) Flush(c *flow.Ctx) {
 	err := s.kv.Changes(func(k K, ch table.Change[V]) error {
 		c.Time, c.Headers, c.KeyNull = ch.Time, ch.Headers, false
 		s.down(c, k, change[V]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
-		if c.Err != nil && !c.Ask() {
-			return c.Err
-		}
-		return nil
+		return c.Err
 	})
 	if err != nil {
 		c.Break(s.node, err)

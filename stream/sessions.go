@@ -348,10 +348,7 @@ func (p *sessions[K, V, A]) Flush(c *flow.Ctx) {
 	err := p.store.Changes(func(k K, start, end int64, ch table.Change[A]) error {
 		c.Time, c.Headers, c.KeyNull = end, ch.Headers, false
 		p.down(c, sessionKey(k, start, end), change[A]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
-		if c.Err != nil && !c.Ask() {
-			return c.Err
-		}
-		return nil
+		return c.Err
 	})
 	if err != nil {
 		c.Break(p.node, err)

@@ -45,7 +45,7 @@ type rows[K, V any] struct {
 	// vague: change.Old need not be what was given on before: behind a suppression, or a join of two tables that one record changes
 	// both. A store of a sparse table knows better itself what was before, so its node tells it all.
 	vague   bool
-	tells   bool     // n tells stores of updates from nothing to nothing
+	tells   bool     // n can tell stores of updates from nothing to nothing
 	closing *closing // of windowed tables: when their windows close
 	joined  bool     // its updates bring their old values along
 }
@@ -179,7 +179,7 @@ func (t *KTable[K, V]) Stored(h state.Table[K, V]) *KTable[K, V] {
 			}
 		}, nil
 	})
-	if t.tells || t.sparse && s.Spec.Kind == flow.Versioned { // which may have refused what came late
+	if t.tells && (t.vague || s.Spec.Kind == flow.Versioned) { // which may have refused what came late
 		wire := n.Wire
 		n.Wire = func(env flow.Env, children []any) (any, error) {
 			f, err := wire(env, children)

@@ -30,7 +30,7 @@ func (s *Scope[K2, V2]) OnTimer[K any](t *state.TimerStore[K], f func(c *Context
 			if err := s.around(c, func() error { return f(s.call, k, utc(at)) }); err != nil {
 				c.Fail(s.node.ID, err)
 			}
-			return c.Err == nil || c.Ask()
+			return c.Err == nil
 		})
 	})
 }

@@ -194,3 +194,19 @@ func TestFilterIntoHistory(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// Between a filter and its store there may be a suppression.
+func TestSuppressedFilterIntoHistory(t *testing.T) {
+	d := streamtest.New(t, func(b *stream.Builder) {
+		b.Table(text, leftRow).Filter(func(_, v string) bool { return v == "good" }).
+			Suppress(state.NewSuppressBuffer("held", serde.String, serde.String), stream.UntilTime(10*ms)).Stored(history).ToStream().To(out)
+	})
+	in := streamtest.In(d, text)
+	in.Send("a", "good", at(0))
+	in.Send("b", "good", at(20))
+	in.Send("a", "bad", at(40))
+	in.Send("b", "good", at(60))
+	if got, want := show(streamtest.Out(d, out).All()), "a=good@0, b=good@20, a=~@40"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

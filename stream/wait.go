@@ -55,7 +55,7 @@ func waiting[K, V any](env flow.Env, node int, s *topology.Store, join fn[K, V])
 		err := store.Release(released, due, func(k K, r table.Waiter[V]) bool {
 			c.Time, c.Headers, c.Topic, c.Partition, c.Offset = r.Time, r.Headers, r.Topic, r.Partition, r.Offset
 			join(c, k, r.Value)
-			return c.Err == nil || c.Ask()
+			return c.Err == nil
 		})
 		c.Time, c.Headers, c.Topic, c.Partition, c.Offset, c.Input = time, headers, topic, partition, offset, input
 		if err != nil {

@@ -471,10 +471,7 @@ func (p *panes[K, V, A]) Flush(c *flow.Ctx) {
 	err := p.store.Changes(func(k K, start int64, ch table.Change[A]) error {
 		c.Time, c.Headers, c.KeyNull = ch.Time, ch.Headers, false
 		p.down(c, p.key(k, start), change[A]{Old: ch.Old, New: ch.New, WasLive: ch.WasLive, Live: ch.Live})
-		if c.Err != nil && !c.Ask() {
-			return c.Err
-		}
-		return nil
+		return c.Err
 	})
 	if err != nil {
 		c.Break(p.node, err)

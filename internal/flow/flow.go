@@ -64,9 +64,6 @@ type Ctx struct {
 	// Pass, if not nil, asks the error policy as soon as an operator fails. If it says true, the operator leaves out
 	// what it had in hand, and the rest of the chain goes on.
 	Pass func(node int, err error) bool
-	// Ask clears Err if the policy says to leave the record out. For loops that feed many records down a chain, as a
-	// Flusher does.
-	Ask func() bool
 }
 
 // Fail records the first error of a chain. The operator that fails returns at once.
@@ -85,13 +82,14 @@ func (c *Ctx) Miss(node int, err error) {
 
 // Missed says whether a lookup has failed. The operator that looked up then returns at once: if the policy passes over the error, it
 // leaves out what it had in hand.
-func (c *Ctx) Missed() bool {
-	err := c.Err
-	if err != nil && !c.Fatal {
+func (c *Ctx) Missed() bool { return c.Err != nil && c.missed() }
+
+func (c *Ctx) missed() bool {
+	if err := c.Err; !c.Fatal {
 		c.Err = nil
 		c.Fail(c.Failed, err)
 	}
-	return err != nil
+	return true
 }
 
 // ErrLater is a failure of the cluster that may pass: what was computed since the last commit is taken back and computed again.

@@ -30,6 +30,7 @@ type core[S suffix[S], C any] struct {
 	key       []byte // of the call in hand, with room for 16
 	buf       []byte
 	worth     int64                                                   // see the constant
+	marks     uint32                                                  // see the constant
 	moved     func(from, to *tab[S, C])                               // says that a tab has been replaced
 	cold      []*tab[S, C]                                            // to be warmed up
 	warmed    []byte                                                  // the last key read of the first of them
@@ -41,7 +42,7 @@ type core[S suffix[S], C any] struct {
 
 func (c *core[S, C]) init(env flow.StoreEnv, cells cells[C]) error {
 	c.env, c.cells, c.coded, c.seeds, c.seen = env, cells, cells.coded(), newSeeds(), -1
-	c.worth, c.write = worth, c.seal
+	c.worth, c.marks, c.write = worth, marks, c.seal
 	c.key = make([]byte, 0, 64)
 	if env.Spec.Unlogged && env.Tier.Count() > 0 {
 		// Nothing says which epoch it would be of.
@@ -283,14 +284,18 @@ func (c *core[S, C]) revert(r *undo[C]) {
 
 // Done: see flow.Store.
 func (c *core[S, C]) Done(epoch uint32, next int64) error {
-	for c.logs[0].sealed && c.logs[0].epoch <= epoch {
-		l := c.logs[0]
+	n := 0
+	for c.logs[n].sealed && c.logs[n].epoch <= epoch {
+		n++
+	}
+	for i, l := range c.logs[:n] {
 		at := int64(-1)
-		if last := c.logs[1]; !last.sealed || last.epoch > epoch {
+		if i == n-1 {
 			at = next
 		}
 		if len(l.changes) > 0 || at >= 0 {
 			if err := c.env.Tier.Apply(l.changes, at); err != nil {
+				c.logs = slices.Delete(c.logs, 0, i)
 				return c.wrap("handing an epoch down to the tier", err)
 			}
 		}
@@ -306,8 +311,11 @@ func (c *core[S, C]) Done(epoch uint32, next int64) error {
 		for i := range l.garbage {
 			c.cells.release(l.garbage[i])
 		}
-		c.logs = slices.Delete(c.logs, 0, 1)
 		c.recycle(l)
+	}
+	c.logs = slices.Delete(c.logs, 0, n) // at once: there may be one for each update
+	if c.mark >= c.marks {
+		c.renumber()
 	}
 	if next >= 0 {
 		c.pos = next

@@ -40,7 +40,7 @@ type kv[K, V any] interface {
 	RangeReverse(from, to *K, f func(k K, v V, at int64) bool) error
 	// Prefix is Range over the keys whose serialized bytes begin with p.
 	Prefix(p []byte, f func(k K, v V, at int64) bool) error
-	// Told is Get as of the last Changes, or as of the start of the epoch: as whoever follows those knows it. The value is the caller's.
+	// Told is Get as of the last Changes, or as of the start of the epoch: as whoever follows those knows it.
 	Told(k K) (v V, at int64, ok bool, err error)
 	// Committed is Get as of the last Done, whatever epochs are open. The value is the caller's.
 	Committed(k K) (v V, at int64, ok bool, err error)
@@ -292,21 +292,37 @@ func (s *keyValue[K, V, C]) CommittedRange(from, to *K, f func(k K, v V, at int6
 	return s.scan(from, to, false, s.asCommitted, f)
 }
 
-func (s *keyValue[K, V, C]) Told(k K) (V, int64, bool, error) { return s.asOf(k, s.mark-1) }
+func (s *keyValue[K, V, C]) Told(k K) (v V, at int64, ok bool, err error) {
+	e, err := s.entry(k)
+	switch {
+	case e == nil:
+		return v, 0, false, err
+	case e.mark == s.mark:
+		return s.was(e, s.mark-1)
+	}
+	e.bits |= hot
+	return s.current(e) // nearly always, and it decodes nothing that is decoded already
+}
 
-func (s *keyValue[K, V, C]) Committed(k K) (V, int64, bool, error) { return s.asOf(k, s.done) }
+func (s *keyValue[K, V, C]) Committed(k K) (v V, at int64, ok bool, err error) {
+	e, err := s.entry(k)
+	if e == nil {
+		return v, 0, false, err
+	}
+	return s.was(e, s.done)
+}
 
-// asOf is an entry as it was when the log after mark began.
-func (s *keyValue[K, V, C]) asOf(k K, mark uint32) (v V, at int64, ok bool, err error) {
+// entry is k's; nil: there is none.
+func (s *keyValue[K, V, C]) entry(k K) (*entry[none, C], error) {
 	key, err := s.encode(k)
 	if err != nil {
-		return v, 0, false, err
+		return nil, err
 	}
 	ref, err := s.find(&key)
 	if err != nil || ref == 0 {
-		return v, 0, false, err
+		return nil, err
 	}
-	return s.was(s.t.at(ref), mark)
+	return s.t.at(ref), nil
 }
 
 func (s *keyValue[K, V, C]) current(e *entry[none, C]) (v V, at int64, ok bool, err error) {
@@ -321,6 +337,7 @@ func (s *keyValue[K, V, C]) asCommitted(e *entry[none, C]) (V, int64, bool, erro
 	return s.was(e, s.done)
 }
 
+// was is an entry as it was when the log after mark began; the value is the caller's.
 func (s *keyValue[K, V, C]) was(e *entry[none, C], mark uint32) (v V, at int64, ok bool, err error) {
 	cell, at, ok := s.before(e, mark)
 	if !ok || s.old(at) {

@@ -61,6 +61,32 @@ func (c *core[S, C]) turn() {
 	c.logs = append(c.logs, l)
 }
 
+// marks is how far they may count: far enough from the end for all the logs of two epochs.
+const marks = 1 << 31
+
+// renumber counts marks from the last log that is done. Where each update is given on at once there is a log for each, and marks would
+// come to their end in a day or two.
+func (c *core[S, C]) renumber() {
+	done := c.done
+	for _, t := range c.tabs {
+		if t == nil {
+			continue
+		}
+		for ref := uint32(1); ref <= t.top; ref++ {
+			e := t.at(ref)
+			e.mark = max(e.mark, done) - done
+		}
+	}
+	for _, l := range c.logs {
+		l.mark -= done
+		for i := range l.undo {
+			r := &l.undo[i]
+			r.mark = max(r.mark, done) - done
+		}
+	}
+	c.mark, c.done = c.mark-done, 0
+}
+
 func (c *core[S, C]) recycle(l *log[C]) {
 	if cap(l.undo) > 1<<16 && cap(l.undo) > 4*len(l.undo) {
 		return // a peak is over

@@ -105,6 +105,7 @@ type kvOf interface {
 	put(k string, v string, at int64, write bool) error
 	del(k string, at int64) error
 	get(k string) (value, bool, error)
+	told(k string) (value, bool, error)
 	committed(k string) (value, bool, error)
 	scan(from, to *string, reverse, committed bool) ([]string, error)
 	changes() ([]string, error)
@@ -128,6 +129,10 @@ func (s kvStrings) del(k string, at int64) error {
 }
 func (s kvStrings) get(k string) (value, bool, error) {
 	v, at, ok, err := s.Get(k)
+	return value{v, at}, ok, err
+}
+func (s kvStrings) told(k string) (value, bool, error) {
+	v, at, ok, err := s.Told(k)
 	return value{v, at}, ok, err
 }
 func (s kvStrings) committed(k string) (value, bool, error) {
@@ -182,6 +187,10 @@ func (s kvShared) get(k string) (value, bool, error) {
 	v, at, ok, err := s.Get(k)
 	return value{string(v), at}, ok, err
 }
+func (s kvShared) told(k string) (value, bool, error) {
+	v, at, ok, err := s.Told(k)
+	return value{string(v), at}, ok, err
+}
 func (s kvShared) committed(k string) (value, bool, error) {
 	v, at, ok, err := s.Committed(k)
 	return value{string(v), at}, ok, err
@@ -221,12 +230,13 @@ func (h *harness) open() {
 		s, err := NewKV(env, serde.String, serde.Bytes)
 		h.must(err)
 		kv := s.kv.(*keyValue[string, []byte, cell])
-		kv.worth, kv.rep.(*coded[[]byte]).worth = 0, 0
+		kv.worth, kv.rep.(*coded[[]byte]).worth, kv.marks = 0, 0, 20
 		h.kv = kvShared{s}
 	default:
 		s, err := NewKV(env, serde.String, serde.String)
 		h.must(err)
-		s.kv.(*keyValue[string, string, string]).worth = 0
+		kv := s.kv.(*keyValue[string, string, string])
+		kv.worth, kv.marks = 0, 20
 		h.kv = kvStrings{s}
 	}
 	if h.mutate != nil {
@@ -261,15 +271,16 @@ func (h *harness) step() {
 		h.updated(k)
 	case n < 70:
 		k := h.key()
-		v, ok, err := h.kv.get(k)
-		h.must(err)
-		if want, has := h.model.now[k]; ok != has || ok && v != want {
-			h.t.Fatalf("get %s: %v %v, want %v %v", k, v, ok, want, has)
-		}
-		v, ok, err = h.kv.committed(k)
-		h.must(err)
-		if want, has := h.model.done[k]; ok != has || ok && v != want {
-			h.t.Fatalf("committed %s: %v %v, want %v %v", k, v, ok, want, has)
+		for _, read := range []struct {
+			name string
+			get  func(string) (value, bool, error)
+			of   map[string]value
+		}{{"get", h.kv.get, h.model.now}, {"told", h.kv.told, h.reported}, {"committed", h.kv.committed, h.model.done}} {
+			v, ok, err := read.get(k)
+			h.must(err)
+			if want, has := read.of[k]; ok != has || ok && v != want {
+				h.t.Fatalf("%s %s: %v %v, want %v %v", read.name, k, v, ok, want, has)
+			}
 		}
 	case n < 75:
 		h.scan()

@@ -368,21 +368,25 @@ func (s *panes[K, V, S, C]) get(k K, sub S) (v V, at int64, ok bool, err error) 
 	return s.current(e)
 }
 
-func (s *panes[K, V, S, C]) wasTold(k K, sub S) (V, int64, bool, error) {
-	return s.asOf(k, sub, s.mark-1, s.open().seen)
-}
-
-func (s *panes[K, V, S, C]) wasCommitted(k K, sub S) (V, int64, bool, error) {
-	return s.asOf(k, sub, s.done, s.logs[0].seen)
-}
-
-// asOf is an entry as it was when the log after mark began, at that stream time.
-func (s *panes[K, V, S, C]) asOf(k K, sub S, mark uint32, seen int64) (v V, at int64, ok bool, err error) {
+func (s *panes[K, V, S, C]) wasTold(k K, sub S) (v V, at int64, ok bool, err error) {
 	p, ref, err := s.find(k, sub)
-	if err != nil || ref == 0 || s.expired(sub.time(), seen) {
+	if err != nil || ref == 0 || s.expired(sub.time(), s.open().seen) {
 		return v, 0, false, err
 	}
-	return s.was(p.at(ref), mark)
+	e := p.at(ref)
+	if e.mark == s.mark {
+		return s.was(e, s.mark-1)
+	}
+	e.bits |= hot
+	return s.current(e)
+}
+
+func (s *panes[K, V, S, C]) wasCommitted(k K, sub S) (v V, at int64, ok bool, err error) {
+	p, ref, err := s.find(k, sub)
+	if err != nil || ref == 0 || s.expired(sub.time(), s.logs[0].seen) {
+		return v, 0, false, err
+	}
+	return s.was(p.at(ref), s.done)
 }
 
 func (s *panes[K, V, S, C]) touchAt(k K, sub S) (r Ref, expired bool, err error) {
@@ -474,6 +478,7 @@ func (s *panes[K, V, S, C]) asCommitted(e *entry[S, C]) (V, int64, bool, error) 
 	return s.was(e, s.done)
 }
 
+// was is an entry as it was when the log after mark began; the value is the caller's.
 func (s *panes[K, V, S, C]) was(e *entry[S, C], mark uint32) (v V, at int64, ok bool, err error) {
 	cell, at, ok := s.before(e, mark)
 	if !ok {

@@ -68,7 +68,7 @@ func TestSessionsAgainstModel(t *testing.T) {
 		}
 		open()
 		empty := sessionModel{map[sessionKey]int64{}, -1}
-		done, cur := empty.clone(), empty.clone()
+		done, cur, told := empty.clone(), empty.clone(), empty.clone()
 		var sealed *sessionModel
 		var log, pending []flow.In
 		epoch, now := uint32(0), int64(0)
@@ -105,6 +105,11 @@ func TestSessionsAgainstModel(t *testing.T) {
 				now += rnd.Int64N(4)
 			case n < 75:
 				k, committed, reverse, one := key(), rnd.IntN(3) == 0, rnd.IntN(2) == 0, rnd.IntN(2) == 0
+				v, _, ok, err := s.Told(k.k, k.start, k.end)
+				must(err)
+				if was, has := told.all[k]; ok != (has && !told.expired(k.end, retention)) || ok && v != was {
+					t.Fatalf("seed %d: told %v: %d %v, want %d %v at %d", seed, k, v, ok, was, has, told.seen)
+				}
 				m := cur
 				if committed {
 					m, reverse = done, false
@@ -148,20 +153,21 @@ func TestSessionsAgainstModel(t *testing.T) {
 					pending = append(pending, flow.In{Offset: int64(len(log) + len(pending)), Time: o.Time, Key: o.Key, Value: o.Value})
 				}
 				c := cur.clone()
-				sealed = &c
+				sealed, told = &c, c
 			case n < 90 && sealed != nil:
 				log = append(log, pending...)
 				must(s.Done(epoch, int64(len(log))))
 				pending, done, sealed = nil, *sealed, nil
 			case n < 93 && sealed != nil:
 				must(s.Undo(epoch))
-				pending, sealed, cur = nil, nil, done.clone()
+				pending, sealed, cur, told = nil, nil, done.clone(), done.clone()
 			case n < 95:
 				must(s.Undo(epoch + 1))
 				cur = done.clone()
 				if sealed != nil {
 					cur = sealed.clone()
 				}
+				told = cur.clone()
 			case n < 97:
 				s.Shrink(1 << 12)
 			case n < 98:
@@ -175,7 +181,7 @@ func TestSessionsAgainstModel(t *testing.T) {
 				// A session made and taken away within an epoch left a stream time and nothing else; it is lost.
 				pending, sealed = nil, nil
 				done.seen = s.sessions.(*sessioned[string, int64, int64]).seen
-				cur = done.clone()
+				cur, told = done.clone(), done.clone()
 			}
 		}
 	}

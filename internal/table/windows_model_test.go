@@ -95,11 +95,12 @@ func (h *windowHarness) open() {
 		h.store, err = NewWindows(env, serde.String, serde.Bytes)
 		h.must(err)
 		s := h.store.windows.(*windowed[string, []byte, cell])
-		s.worth, s.rep.(*coded[[]byte]).worth = 0, 0
+		s.worth, s.rep.(*coded[[]byte]).worth, s.marks = 0, 0, 20
 	} else {
 		h.plain, err = NewWindows(env, serde.String, serde.String)
 		h.must(err)
-		h.plain.windows.(*windowed[string, string, string]).worth = 0
+		s := h.plain.windows.(*windowed[string, string, string])
+		s.worth, s.marks = 0, 20
 	}
 }
 
@@ -158,21 +159,36 @@ func (h *windowHarness) set(k windowKey, v string, at int64, null bool) {
 	}
 }
 
-func (h *windowHarness) get(k windowKey, committed bool) (v string, at int64, ok bool) {
-	var err error
-	var b []byte
-	switch {
-	case h.store != nil && committed:
-		b, at, ok, err = h.store.Committed(k.k, k.start)
-	case h.store != nil:
-		b, at, ok, err = h.store.Get(k.k, k.start)
-	case committed:
-		v, at, ok, err = h.plain.Committed(k.k, k.start)
-	default:
-		v, at, ok, err = h.plain.Get(k.k, k.start)
+// get compares the ways to read one.
+func (h *windowHarness) get(k windowKey) {
+	h.t.Helper()
+	text := func(b []byte, at int64, ok bool, err error) (string, int64, bool, error) {
+		return string(b), at, ok, err
 	}
-	h.must(err)
-	return v + string(b), at, ok
+	for name, m := range map[string]windowModel{"get": h.cur, "told": h.reported, "committed": h.done} {
+		var v string
+		var at int64
+		var ok bool
+		var err error
+		switch s, p := h.store, h.plain; {
+		case s != nil && name == "get":
+			v, at, ok, err = text(s.Get(k.k, k.start))
+		case s != nil && name == "told":
+			v, at, ok, err = text(s.Told(k.k, k.start))
+		case s != nil:
+			v, at, ok, err = text(s.Committed(k.k, k.start))
+		case name == "get":
+			v, at, ok, err = p.Get(k.k, k.start)
+		case name == "told":
+			v, at, ok, err = p.Told(k.k, k.start)
+		default:
+			v, at, ok, err = p.Committed(k.k, k.start)
+		}
+		h.must(err)
+		if want, has := m.has(k, h.retention); ok != has || ok && (v != want.v || at != want.at) {
+			h.t.Fatalf("%s %v: %v %d %v, want %v %v", name, k, v, at, ok, want, has)
+		}
+	}
 }
 
 func (h *windowHarness) step() {
@@ -184,17 +200,7 @@ func (h *windowHarness) step() {
 	case n < 53:
 		h.set(h.key(), "", at, true)
 	case n < 65:
-		k := h.key()
-		for _, committed := range []bool{false, true} {
-			m := h.cur
-			if committed {
-				m = h.done
-			}
-			v, t, ok := h.get(k, committed)
-			if want, has := m.has(k, h.retention); ok != has || ok && (v != want.v || t != want.at) {
-				h.t.Fatalf("get %v (committed %v): %v %d %v, want %v %v", k, committed, v, t, ok, want, has)
-			}
-		}
+		h.get(h.key())
 	case n < 75:
 		h.fetch()
 	case n < 78:

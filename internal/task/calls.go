@@ -315,9 +315,7 @@ func (t *Task) callFailed(k *called) error {
 		c.Err = nil
 		return nil
 	case c.Err != nil && k.input == 0:
-		if !t.ask() {
-			return t.failure()
-		}
+		return t.failure()
 	case c.Err != nil:
 		c.Wrote = !k.alone
 		if err := t.failed(k.queue, k.record.Offset, c.Out.Mark()); err != nil {
@@ -343,10 +341,7 @@ func (t *Task) landed(k *called) (again bool, err error) {
 	case c.Err == nil:
 		return false, nil
 	case k.queue == nil:
-		if !t.ask() {
-			return false, t.failure()
-		}
-		return false, nil
+		return false, t.failure()
 	}
 	again = t.verdict.retry && !c.Fatal
 	if !again {

@@ -9,7 +9,7 @@ import (
 	"github.com/moldau/moldau/topology"
 )
 
-// env is what the nodes of a task see of it. node is the one being wired.
+// env is what the nodes of a task see of it. node is the one being wired; nil: all are.
 type env struct {
 	t      *Task
 	kept   map[string]int64
@@ -81,6 +81,9 @@ func sortFlushers(f []flusher) {
 }
 
 func (e *env) Every(node int, interval int64, streamTime bool, f func(c *flow.Ctx, at int64)) (stop func()) {
+	if e.node == nil {
+		return e.t.later(e.t.node(node), interval, streamTime, f)
+	}
 	name := "@punctuator." + strconv.Itoa(node) + "." + strconv.Itoa(e.puncts)
 	e.puncts++
 	return e.t.every(name, e.node, interval, streamTime, f)

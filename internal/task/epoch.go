@@ -34,13 +34,13 @@ type snapshot struct {
 	streamTime int64
 	sequence   int64
 	cells      []int64
-	puncts     int
+	wired      int
 }
 
 type queueStart struct{ next, committed, partitionTime int64 }
 
 func (t *Task) snapshot() snapshot {
-	s := snapshot{epoch: t.epoch, streamTime: t.streamTime, sequence: t.sequence, puncts: len(t.puncts)}
+	s := snapshot{epoch: t.epoch, streamTime: t.streamTime, sequence: t.sequence, wired: t.wired}
 	for _, q := range t.queues {
 		s.queues = append(s.queues, queueStart{q.next, q.committed, q.partitionTime})
 	}
@@ -96,7 +96,7 @@ func (t *Task) flush(now int64) error {
 		c.Now, c.Time, c.Headers, c.KeyNull, c.Null = now, t.streamTime, nil, false, false
 		c.Topic, c.Partition, c.Offset, c.Input, c.InHand = "", t.config.Partition, -1, 0, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = t.streamTime, nil, false, false
-		c.Node, t.hand, t.doing = f.node, nil, "flushing"
+		c.Node, t.hand, t.doing = f.node, nil, flushing
 		t.guard(f)
 		t.calls.settle(0, false)
 		if c.Err != nil {
@@ -217,7 +217,7 @@ func (t *Task) Undo(epoch uint32) (map[string]int64, error) {
 		}
 	}
 	// Those made since do not exist yet; wiring makes them again.
-	t.cells, t.puncts = t.cells[:len(s.cells)], t.puncts[:s.puncts]
+	t.cells, t.wired = t.cells[:len(s.cells)], s.wired
 	for i, c := range t.cells {
 		c.value = s.cells[i]
 	}

@@ -12,7 +12,7 @@ import (
 type Error struct {
 	Task      ID
 	Kind      ErrorKind
-	Doing     string // "processing", "calling", "punctuating", "flushing", "starting"
+	Doing     string // "processing", "calling", "punctuating", "advancing", "flushing", "writing", "starting"
 	Topic     string // "" where there is no record
 	Partition int32
 	Offset    int64 // -1 where there is no record
@@ -22,6 +22,12 @@ type Error struct {
 	Undo      bool   // see Task.Step
 	Err       error
 }
+
+// What Error.Doing says of a task that goes through what operators hold back.
+const (
+	flushing  = "flushing"
+	advancing = "advancing" // stream time, without a record
+)
 
 // ErrorKind says which policy an error is up to.
 type ErrorKind string
@@ -103,13 +109,14 @@ func (t *Task) judge(e *Error) (v verdict) {
 	}
 	v.action = p.Action
 	_, panicked := errors.AsType[*flow.Panic](e.Err)
-	switch {
-	case t.hand == nil || t.calls.failed != nil:
-	case t.ctx.Input == 0 && panicked:
-		v.action = Fail // what was held back would panic again with the next record, and each would be skipped
-	case t.ctx.Input == 0 && v.action == Skip:
-		v.action = Continue // likewise
-	case panicked && v.action == Continue:
+	switch ours, called := t.ctx.Input > 0, t.calls.failed != nil; {
+	case !ours && panicked && !called && (t.hand != nil || t.doing == flushing || t.doing == advancing):
+		// What was held back would panic again with the next record, and each would be skipped. What an operator has not given on yet
+		// when it is torn out of a flush would be lost.
+		v.action = Fail
+	case !ours && v.action == Skip:
+		v.action = Continue // likewise: what failed is left out alone
+	case ours && panicked && !called && v.action == Continue:
 		v.action = Skip // what the rest of the chain has seen is not known
 	}
 	if p.DeadLetter == "" || v.action == Fail {
@@ -124,20 +131,6 @@ func (t *Task) judge(e *Error) (v verdict) {
 	}
 	v.letter = t.letter(topic, e)
 	return v
-}
-
-// skips says whether the error in the context is one to go on after.
-func (t *Task) skips() bool { return !t.ctx.Fatal && t.verdict.action != Fail && !t.verdict.retry }
-
-// ask is flow.Ctx.Ask.
-func (t *Task) ask() bool {
-	if !t.skips() {
-		return false
-	}
-	t.ctx.Err = nil
-	t.post(t.verdict.letter)
-	t.stats.Skipped++
-	return true
 }
 
 // trouble is a record that failed and comes again.

@@ -55,3 +55,17 @@ func TestHeldBack(t *testing.T) {
 		t.Errorf("a panic: %v", err)
 	}
 }
+
+// A panic on what is given on at the commit stops the application: what the operator has not given on yet would be lost.
+func TestPanicInAFlush(t *testing.T) {
+	for _, action := range []task.Action{task.Fail, task.Skip, task.Continue} {
+		f := &fake{t: t, flush: func(*flow.Ctx) { panic(errFake) }}
+		k := f.start(func(c *task.Config) { c.Errors.Processing.Action = action }, "a")
+		k.Add("a", recs(0, "1@1"), 1, nil)
+		must(k.Step(0, 10))
+		_, err := k.Seal(0)
+		if e, ok := errors.AsType[*task.Error](err); !ok || e.Undo || e.Doing != "flushing" {
+			t.Errorf("%v: %v", action, err)
+		}
+	}
+}

@@ -127,10 +127,10 @@ func (t *Task) move(to int64) error {
 		c.Time, c.Headers, c.KeyNull, c.Null = to, nil, false, false
 		c.Topic, c.Partition, c.Offset, c.Input, c.InHand = "", t.config.Partition, -1, 0, -1
 		c.StreamTime, c.Err, c.Fatal, c.Wrote = to, nil, false, false
-		c.Node, t.hand, t.doing = i.node.ID, nil, "punctuating"
+		c.Node, t.hand, t.doing = i.node.ID, nil, advancing
 		i.call(c)
 		t.calls.settle(0, false)
-		if c.Err != nil && !t.ask() {
+		if c.Err != nil {
 			return t.failure()
 		}
 	}

@@ -43,8 +43,8 @@ const (
 	Skip
 	// Continue leaves out what the operator that failed would have given on, or, of a sink, the one record that cannot be
 	// written. What the record did elsewhere stands: results of other branches, and writes to stores. It is what Kafka Streams'
-	// LogAndContinue handlers do. A record on which a function panics is skipped; a panic on what had been held back stops the application,
-	// since it would come again with every record.
+	// LogAndContinue handlers do. A record on which a function panics is skipped; a panic on what had been held back, or on results emitted
+	// at the commit, stops the application, whatever the policy: it would come again with every record.
 	Continue
 )
 

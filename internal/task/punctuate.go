@@ -1,13 +1,16 @@
 package task
 
 import (
+	"slices"
+
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/topology"
 )
 
-// punctuator is a function on a grid of times. Its next time is a cell: Undo takes a call back, and a stop as well.
+// punctuator is a function on a grid of times. Where wiring asks for it, its next time is a cell: Undo takes a call back, and a stop as
+// well. One that an operator at work asks for is gone after Undo, as after a crash.
 type punctuator struct {
-	name     string
+	name     string // "": asked for at work
 	node     *topology.Node
 	interval int64
 	stream   bool
@@ -15,32 +18,45 @@ type punctuator struct {
 	f        func(c *flow.Ctx, at int64)
 }
 
+// every is for an operator that is being wired.
 func (t *Task) every(name string, node *topology.Node, interval int64, stream bool, f func(*flow.Ctx, int64)) (stop func()) {
-	var p *punctuator
-	for _, have := range t.puncts {
-		if have.name == name {
-			p = have // wired again
-			p.f = f
-		}
+	i := slices.IndexFunc(t.puncts, func(p *punctuator) bool { return p.name == name })
+	if i < 0 {
+		p := &punctuator{name: name, node: node, interval: max(interval, 1), stream: stream, next: (&env{t: t}).Cell(name, false)}
+		*p.next = t.first(p)
+		i, t.puncts = len(t.puncts), append(t.puncts, p)
+		t.wired = len(t.puncts)
 	}
-	if p == nil {
-		p = &punctuator{name: name, node: node, interval: max(interval, 1), stream: stream, f: f}
-		p.next = (&env{t: t}).Cell(name, false)
-		switch {
-		case stream:
-			*p.next = 0 // with the first record
-		case t.ctx.Now > 0:
-			*p.next = t.ctx.Now + p.interval
-		default:
-			*p.next = t.config.Now + p.interval
-		}
-		t.puncts = append(t.puncts, p)
-	}
+	p := t.puncts[i]
+	p.f = f
 	t.schedule()
 	return func() {
 		*p.next = never
 		t.schedule()
 	}
+}
+
+// later is for an operator at work.
+func (t *Task) later(node *topology.Node, interval int64, stream bool, f func(*flow.Ctx, int64)) (stop func()) {
+	p := &punctuator{node: node, interval: max(interval, 1), stream: stream, next: new(int64), f: f}
+	*p.next = t.first(p)
+	t.puncts = append(t.puncts, p)
+	t.schedule()
+	return func() {
+		t.puncts = slices.DeleteFunc(t.puncts, func(have *punctuator) bool { return have == p })
+		t.schedule()
+	}
+}
+
+// first is the time of a new punctuator's first call.
+func (t *Task) first(p *punctuator) int64 {
+	switch {
+	case p.stream:
+		return 0 // with the first record, or the one in hand
+	case t.ctx.Now > 0:
+		return t.ctx.Now + p.interval
+	}
+	return t.config.Now + p.interval
 }
 
 // call turns a panic into an error.
@@ -86,7 +102,7 @@ func (t *Task) punctuate(stream bool, now int64) error {
 		c.Node, t.hand, t.doing = due.node.ID, nil, "punctuating"
 		due.call(c, now)
 		t.calls.settle(0, false)
-		if c.Err != nil && !t.ask() {
+		if c.Err != nil {
 			return t.failure()
 		}
 	}

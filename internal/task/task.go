@@ -66,8 +66,9 @@ type Task struct {
 
 	streamTime int64
 	cells      []*cell
-	puncts     []*punctuator
-	streamNext int64 // the earliest stream-time punctuator
+	puncts     []*punctuator // those of wiring first
+	wired      int           // how many these are
+	streamNext int64         // the earliest stream-time punctuator
 	wallNext   int64
 	flushers   []flusher
 	idlers     []idler
@@ -116,7 +117,6 @@ func New(config Config) (*Task, error) {
 	}
 	t.calls.task = t
 	t.ctx.Out = &t.effects
-	t.ctx.Ask = t.ask
 	t.ctx.Pass = t.pass
 	t.stats.Dropped = map[Drop]int64{}
 	for _, s := range config.Sub.Stores {
@@ -233,6 +233,8 @@ func (t *Task) wire(kept map[string]int64) error {
 	children := make(map[*topology.Node][]any, len(nodes))
 	env := &env{t: t, kept: kept}
 	t.flushers, t.closers, t.idlers = t.flushers[:0], t.closers[:0], t.idlers[:0]
+	clear(t.puncts[t.wired:])
+	t.puncts = t.puncts[:t.wired]
 	for _, p := range t.puncts {
 		p.f = nil
 	}
@@ -260,6 +262,7 @@ func (t *Task) wire(kept map[string]int64) error {
 			}
 		}
 	}
+	env.node = nil
 	sortFlushers(t.flushers)
 	t.wireRest(env)
 	t.schedule()
