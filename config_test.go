@@ -39,6 +39,12 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 			t.Errorf("not named: %s\nin:\n%v", want, err)
 		}
 	}
+	err = moldau.Config{Listen: "0.0.0.0:0"}.Validate()
+	for _, want := range []string{`Listen: "0.0.0.0:0" accepts`, "set Broker.Advertise", "or set Broker.OpenToNetwork if"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not named: %s\nin:\n%v", want, err)
+		}
+	}
 	if err := (moldau.Config{}).Validate(); err != nil {
 		t.Errorf("the zero value: %v", err)
 	}

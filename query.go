@@ -29,8 +29,18 @@ type place[K any] struct {
 	app   *App
 	store string
 	keys  serde.Serde[K]
-	by    []byte // the key that chose the partition; nil: the store's own
-	only  int32  // the partition; -1: by key
+	by    []byte                // the key that chose the partition; nil: the store's own
+	only  int32                 // the partition; -1: by key
+	fits  func(flow.Store) bool // whether a store is of the kind and types of the handle
+}
+
+// placed is where the store of a handle lies. S is what a store of its kind and types is.
+func placed[S flow.Store, K any](a *App, spec *flow.StoreSpec, keys serde.Serde[K]) place[K] {
+	p := place[K]{app: a, keys: keys, only: -1, fits: func(s flow.Store) bool { _, ok := s.(S); return ok }}
+	if spec != nil { // else it is the zero handle, and there is no store without a name
+		p.store = spec.Name
+	}
+	return p
 }
 
 // partition is where a key lies.
@@ -51,7 +61,14 @@ func (p place[K]) partition(k K) (int32, error) {
 // visit calls f with the store of a partition.
 func (p place[K]) visit(ctx context.Context, partition int32, f func(flow.Store) error) error {
 	var err error
-	if qerr := p.app.node.Query(ctx, p.store, partition, func(s flow.Store) { err = f(s) }); qerr != nil {
+	qerr := p.app.node.Query(ctx, p.store, partition, func(s flow.Store) {
+		if !p.fits(s) {
+			err = fmt.Errorf("%w of this kind and of these types; query it by the handle that the topology has", ErrNoStore)
+			return
+		}
+		err = f(s)
+	})
+	if qerr != nil {
 		return fmt.Errorf("store %q: %w", p.store, qerr)
 	}
 	if err != nil {
@@ -97,8 +114,8 @@ type KeyValueReader[K, V any] struct {
 
 // KeyValue reads the store of a handle. Keys are looked for where Kafka's default partitioner puts them.
 func (a *App) KeyValue[K, V any](h state.KeyValue[K, V]) KeyValueReader[K, V] {
-	r := KeyValueReader[K, V]{place: place[K]{app: a, store: h.Spec().Name, keys: h.Keys(), only: -1}}
-	if h.Spec().Ordered {
+	r := KeyValueReader[K, V]{place: placed[*table.KV[K, V]](a, h.Spec(), h.Keys())}
+	if h.Spec() != nil && h.Spec().Ordered {
 		r.slice = sliceSize
 	}
 	return r
@@ -204,7 +221,7 @@ type WindowReader[K, V any] struct {
 
 // Window reads the store of a handle. Its Size gives the windows their ends. Keys are looked for where Kafka's default partitioner puts them.
 func (a *App) Window[K, V any](h state.Window[K, V]) WindowReader[K, V] {
-	return WindowReader[K, V]{place[K]{app: a, store: h.Spec().Name, keys: h.Keys(), only: -1}, h.View}
+	return WindowReader[K, V]{placed[*table.Windows[K, V]](a, h.Spec(), h.Keys()), h.View}
 }
 
 // By is a reader for windows whose partition was chosen by another key than their own; see KeyValueReader.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/window"
 )
@@ -18,7 +19,7 @@ type SessionReader[K, V any] struct {
 
 // Session reads the store of a handle. Keys are looked for where Kafka's default partitioner puts them.
 func (a *App) Session[K, V any](h state.Session[K, V]) SessionReader[K, V] {
-	return SessionReader[K, V]{place[K]{app: a, store: h.Spec().Name, keys: h.Keys(), only: -1}, h.View}
+	return SessionReader[K, V]{placed[*table.Sessions[K, V]](a, h.Spec(), h.Keys()), h.View}
 }
 
 // By is a reader for sessions whose partition was chosen by another key than their own; see KeyValueReader.

@@ -63,6 +63,40 @@ func TestQueries(t *testing.T) {
 	if _, _, err := app.KeyValue(state.NewKeyValue("unknown", serde.String, serde.Int64)).Get(ctx, "x"); !errors.Is(err, moldau.ErrNoStore) {
 		t.Errorf("an unknown store: %v", err)
 	}
+	// A handle of the same name with other types, or of another kind, is an error of the query's alone.
+	for what, query := range map[string]func() error{
+		"other keys": func() error {
+			_, _, err := app.KeyValue(state.NewKeyValue("counts", serde.Int64, serde.Int64)).Get(ctx, 5)
+			return err
+		},
+		"other values": func() error {
+			_, _, err := app.KeyValue(state.NewKeyValue("counts", serde.String, serde.String)).Get(ctx, "be")
+			return err
+		},
+		"all": func() (last error) {
+			for _, err := range app.KeyValue(state.NewKeyValue("counts", serde.String, serde.String)).All(ctx) {
+				last = err
+			}
+			return last
+		},
+		"a window": func() error {
+			_, _, err := app.Window(state.NewWindow("counts", serde.String, serde.Int64)).Get(ctx, "be", time.Now())
+			return err
+		},
+		"a session": func() error {
+			_, _, err := app.Session(state.NewSession("counts", serde.String, serde.Int64)).Get(ctx, window.Key[string]{Key: "be"})
+			return err
+		},
+		"a version": func() error {
+			_, _, err := app.Versioned(state.NewVersioned("counts", serde.String, serde.Int64, 0)).Get(ctx, "be")
+			return err
+		},
+		"no handle": func() error { _, _, err := app.KeyValue(state.KeyValue[string, int64]{}).Get(ctx, "be"); return err },
+	} {
+		if err := query(); !errors.Is(err, moldau.ErrNoStore) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 	if err := app.end(); err != nil {
 		t.Fatal(err)
 	}

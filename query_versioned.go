@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/table"
 	"github.com/moldau/moldau/state"
 )
 
@@ -18,7 +19,7 @@ type VersionedReader[K, V any] struct {
 
 // Versioned reads the store of a handle. Keys are looked for where Kafka's default partitioner puts them.
 func (a *App) Versioned[K, V any](h state.Versioned[K, V]) VersionedReader[K, V] {
-	return VersionedReader[K, V]{place[K]{app: a, store: h.Spec().Name, keys: h.Keys(), only: -1}, h.View}
+	return VersionedReader[K, V]{placed[*table.Versions[K, V]](a, h.Spec(), h.Keys()), h.View}
 }
 
 // By is a reader for entries whose partition was chosen by another key than their own; see KeyValueReader.

@@ -349,3 +349,30 @@ func TestSessionStore(t *testing.T) {
 		t.Error("an expired session was kept")
 	}
 }
+
+// TestViewsThatWereNotOpened: a field that Init has not set is the author's mistake, not a bug of ours that ends the process.
+func TestViewsThatWereNotOpened(t *testing.T) {
+	for name, use := range map[string]func(){
+		"get":  func() { (*KV[string, string])(nil).Get("k") },
+		"put":  func() { (*KV[string, string])(nil).Put("k", "v") },
+		"zero": func() { new(KV[string, string]).Put("k", "v") },
+		"range": func() {
+			for range (*KV[string, string])(nil).All() {
+			}
+		},
+		"window":       func() { (*WindowStore[string, string])(nil).Put("k", "v", time.Now()) },
+		"session":      func() { (*SessionStore[string, string])(nil).Get(window.Key[string]{}) },
+		"versions":     func() { (*VersionedStore[string, string])(nil).Get("k") },
+		"timers":       func() { (*TimerStore[string])(nil).Set("k", time.Now()) },
+		"zero of many": func() { new(WindowStore[string, string]).Get("k", time.Now()) },
+	} {
+		var c flow.Ctx
+		func() {
+			defer c.Recover()
+			use()
+		}()
+		if p, ok := errors.AsType[*flow.Panic](c.Err); !ok || !strings.Contains(p.Error(), "has not been opened") {
+			t.Errorf("%s: %v", name, c.Err)
+		}
+	}
+}

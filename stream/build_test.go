@@ -108,7 +108,7 @@ func TestMistakesNameTheAuthorsLine(t *testing.T) {
 			at := here()
 			b.Stream(stream.NewTopic[string, string]("bare", serde.String, nil))
 			return next(at)
-		}, topology.ErrHandle, "topic bare has no serde"},
+		}, topology.ErrHandle, `topic "bare" has no serde for its values`},
 		{"a store without a serde", func(b *stream.Builder) string {
 			at := here()
 			b.Stream(text).GroupByKey().Count(state.NewKeyValue[string, int64]("bare", nil, serde.Int64))

@@ -99,12 +99,12 @@ func (b *Builder) topic(at, kind string, root *topicRoot, spec func() topology.T
 	if len(serdes) == 2 {
 		t.Key, t.Value = serde.Format(serdes[0]), serde.Format(serdes[1])
 	}
-	for _, s := range serdes {
+	for i, s := range serdes {
 		if s == nil {
-			b.graph.Fail(topology.ErrHandle, at, "%s %s has no serde", kind, t.Name)
+			b.graph.Fail(topology.ErrHandle, at, "%s %q has no serde for its %s", kind, t.Name, [...]string{"keys", "values"}[i%2])
 		} else if v, ok := s.(serde.Validator); ok {
 			if err := v.Validate(); err != nil {
-				b.graph.Fail(topology.ErrHandle, at, "%s %s: %v", kind, t.Name, err)
+				b.graph.Fail(topology.ErrHandle, at, "%s %q: %v", kind, t.Name, err)
 			}
 		}
 	}

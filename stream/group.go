@@ -88,7 +88,8 @@ func (g *KGroupedStream[K, V]) Reduce(h state.Table[K, V], f func(V, V) V) *KTab
 	return aggregate(g, "reduce", h, reducing[K](g.b, f))
 }
 
-// Aggregate folds the values of each key, from the zero value on. A nil aggregate, where nil is a value, deletes it.
+// Aggregate folds the values of each key, from the zero value on. f may write to the aggregate that it is given, such as a map, and return
+// it. A nil aggregate, where nil is a value, deletes it.
 func (g *KGroupedStream[K, V]) Aggregate[A any](h state.Table[K, A], f func(A, V) A) *KTable[K, A] {
 	return aggregate(g, "aggregate", h, aggregating[K](g.b, f))
 }

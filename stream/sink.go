@@ -149,8 +149,8 @@ func sink[K, V any](b *Builder, from *topology.Node, t Topic[K, V]) {
 	})
 }
 
-// ToFunc writes each record to the topic that f chooses; the zero handle drops it. Such topics are not created
-// (TopicNameExtractor).
+// ToFunc writes each record to the topic that f chooses; the zero handle drops it (TopicNameExtractor). Such a topic must exist on a
+// cluster, or writing the record fails; on the bundled broker it is created when it is first written.
 func (s *KStream[K, V]) ToFunc(f func(Record[K, V]) Topic[K, V]) {
 	s.b.given(f != nil)
 	n := &topology.Node{Kind: "sink", Parents: []*topology.Node{s.n}}

@@ -15,6 +15,9 @@ import (
 //
 // Stream time is the greatest time of the records that came here, null keys left out; it outlives a restart. A window takes records
 // until stream time reaches its end plus the grace; a record none of whose windows is open is late.
+//
+// Behind a repartition topic records come as the tasks before it get to them: on a backlog one of these may be far ahead of another, whose
+// records are then late, as in Kafka Streams. The grace has to cover that.
 type TimeWindowedKStream[K, V any] struct {
 	b       *Builder
 	n       *topology.Node // of windowedBy

@@ -15,6 +15,9 @@ type Description struct {
 	Subs    []SubDescription    `json:"subTopologies"`
 	Globals []GlobalDescription `json:"globalTables,omitempty"`
 	Topics  []TopicDescription  `json:"topics,omitempty"` // all but changelogs, in order of first use
+	// Gone are the stores of earlier versions whose changelogs are still there, by name. Only the record of what an application
+	// runs has them; see Succeed.
+	Gone []StoreDescription `json:"gone,omitempty"`
 }
 
 // SubDescription is one sub-topology.

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -76,13 +77,22 @@ const (
 func Diff(last, next Description) Changes {
 	d := differ{}
 	was, is := places(last), places(next)
+	gone := map[string]StoreDescription{}
+	for _, st := range last.Gone {
+		gone[st.Name] = st
+	}
 	for _, s := range next.Subs {
 		for _, st := range s.Stores {
-			if old, ok := was[st.Name]; ok {
+			old, ok := was[st.Name]
+			left, back := gone[st.Name]
+			switch {
+			case ok:
 				d.store(old, is[st.Name])
-			} else if st.Source {
+			case st.Source:
 				d.note(Added, "store", st.Name, "%s, up to the committed position", st.details())
-			} else {
+			case back && st.Changelog != "":
+				d.back(left, st)
+			default:
 				d.note(Added, "store", st.Name, "%s; it begins empty: what was read before does not count", st.details())
 			}
 		}
@@ -105,6 +115,27 @@ func Diff(last, next Description) Changes {
 	d.globals(last, next)
 	d.topics(last, next)
 	return d.found
+}
+
+// Succeed is next with the stores that are gone since last, or were before: what an application records when next takes over.
+func Succeed(last, next Description) Description {
+	is := places(next)
+	left := slices.Clone(last.Gone)
+	for _, s := range last.Subs {
+		for _, st := range s.Stores {
+			if st.Changelog != "" && !st.Source {
+				left = append(left, st)
+			}
+		}
+	}
+	next.Gone = nil
+	for _, st := range left {
+		if _, ok := is[st.Name]; !ok {
+			next.Gone = append(next.Gone, st)
+		}
+	}
+	slices.SortFunc(next.Gone, func(a, b StoreDescription) int { return strings.Compare(a.Name, b.Name) })
+	return next
 }
 
 type differ struct{ found Changes }
@@ -169,6 +200,19 @@ func (d *differ) store(was, is placed) {
 	}
 	if was.sub != is.sub {
 		d.note(Moved, "store", name, "it moves from sub-topology %d to %d: local state is not found there, and is restored from the changelog", was.sub, is.sub)
+	}
+}
+
+// back is a store that an earlier version had, and the last one had not: its changelog is still there.
+func (d *differ) back(was, is StoreDescription) {
+	if was.Kind != is.Kind {
+		d.unsafe(KindChanged, "store", is.Name, wayStore, "an earlier version had it as a %s store, and now it is a %s store: the changelog that is still there is another one", was.Kind, is.Kind)
+		return
+	}
+	found := len(d.found)
+	d.formats("store", is.Name, wayStore, "the changelog that an earlier version has left", was.Key, is.Key, was.Value, is.Value)
+	if len(d.found) == found {
+		d.note(Added, "store", is.Name, "%s; an earlier version had it: it begins with what that has left in the changelog, and what was read since does not count", is.details())
 	}
 }
 

@@ -123,3 +123,43 @@ func TestDiff(t *testing.T) {
 		t.Error("a changelog that does not hold the state yet")
 	}
 }
+
+// A store that goes and comes back finds its changelog as it was left: that is said, and refused where it could not be read.
+func TestDiffOfStoresThatComeBack(t *testing.T) {
+	first := app(nil)
+	without := topology.Succeed(first, app(func(d *topology.Description) { d.Subs[1].Stores = d.Subs[1].Stores[1:] }))
+	later := topology.Succeed(without, app(func(d *topology.Description) { d.Subs[1].Stores = nil }))
+	if len(later.Gone) != 2 || later.Gone[0].Name != "counts" || later.Gone[1].Name != "hours" {
+		t.Fatalf("gone: %v", later.Gone)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(st *topology.StoreDescription)
+		want   string
+	}{
+		{"as it was", nil, `+ store "counts": key-value, string to int64, changelog counts-changelog; an earlier version had it: it begins with what that has left in the changelog, and what was read since does not count`},
+		{"other values", func(st *topology.StoreDescription) { st.Value = "string" },
+			`! store "counts": its values were written as int64 and are now string: what is in the changelog that an earlier version has left cannot be read`},
+		{"another kind", func(st *topology.StoreDescription) { st.Kind = "window" },
+			`! store "counts": an earlier version had it as a key-value store, and now it is a window store: the changelog that is still there is another one`},
+		{"without a changelog", func(st *topology.StoreDescription) { st.Changelog = "" },
+			`+ store "counts": key-value, string to int64, no changelog; it begins empty: what was read before does not count`},
+	} {
+		next := app(func(d *topology.Description) {
+			d.Subs[1].Stores = d.Subs[1].Stores[:1]
+			if test.change != nil {
+				test.change(&d.Subs[1].Stores[0])
+			}
+		})
+		got, _, _ := strings.Cut(topology.Diff(later, next).String(), "\n")
+		if got != test.want {
+			t.Errorf("%s\n got  %s\n want %s", test.name, got, test.want)
+		}
+		if then := topology.Succeed(later, next); len(then.Gone) != 1 || then.Gone[0].Name != "hours" {
+			t.Errorf("%s: gone then: %v", test.name, then.Gone)
+		}
+	}
+	if back := topology.Succeed(without, first); back.Gone != nil || string(back.JSON()) != string(first.JSON()) {
+		t.Errorf("all back again, but gone are %v", back.Gone)
+	}
+}

@@ -74,6 +74,17 @@ func TestAdministration(t *testing.T) {
 	if out, _ := do(t, b, 0, "log records orders -from -2"); strings.Count(out, `line\nbreak`) != 2 || !strings.Contains(out, `h="x"`) {
 		t.Errorf("records:\n%s", out)
 	}
+	out, _ = do(t, b, 0, "log records orders -from -1 -o json")
+	var records []struct {
+		Key, Value string
+		Headers    []struct{ Key, Value string }
+	}
+	if err := json.Unmarshal([]byte(out), &records); err != nil || len(records) != 1 || records[0].Key != "k" || records[0].Value != "line\nbreak" || records[0].Headers[0].Value != "x" {
+		t.Errorf("%v: records in JSON:\n%s", err, out)
+	}
+	if out, err := json.Marshal([]text{nil, {}, {0xff, 0}}); err != nil || string(out) != `[null,"",{"base64":"/wA="}]` {
+		t.Errorf("bytes in JSON: %s, %v", out, err)
+	}
 	do(t, b, 0, "log trim orders 0 1")
 	if out, _ := do(t, b, 0, "topic describe orders"); !strings.Contains(strings.Join(strings.Fields(out), " "), "orders 0 1 [1] 1 3") {
 		t.Errorf("after a trim:\n%s", out)

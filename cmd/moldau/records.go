@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -123,27 +127,51 @@ func showRecords(ctx context.Context, a *admin, topic string, only int32, from i
 			if !ok || r.Offset >= end || r.Attrs.IsControl() || len(a.rows) >= most {
 				return
 			}
-			a.row(r.Partition, r.Offset, r.Timestamp.UTC().Format(time.RFC3339Nano), text(r.Key), text(r.Value), headers(r))
+			a.row(r.Partition, r.Offset, r.Timestamp.UTC().Format(time.RFC3339Nano), text(r.Key), text(r.Value), headers(r.Headers))
 		})
 	}
 	return nil
 }
 
-// text shows bytes as a string, and null as nothing.
-func text(b []byte) any {
-	if b == nil {
-		return nil
+// text is bytes of a record: quoted in a table, and null as nothing; in JSON a string, or, if it is not UTF-8, {"base64": ...}.
+type text []byte
+
+func (t text) String() string {
+	if t == nil {
+		return "-"
 	}
-	return fmt.Sprintf("%q", b)
+	return strconv.Quote(string(t))
 }
 
-func headers(r *kgo.Record) string {
-	out := ""
-	for i, h := range r.Headers {
-		if i > 0 {
-			out += " "
-		}
-		out += fmt.Sprintf("%s=%q", h.Key, h.Value)
+func (t text) MarshalJSON() ([]byte, error) {
+	switch {
+	case t == nil:
+		return []byte("null"), nil
+	case utf8.Valid(t):
+		return json.Marshal(string(t))
 	}
-	return out
+	return json.Marshal(map[string][]byte{"base64": t})
+}
+
+// headers are those of a record, in their order.
+type headers []kgo.RecordHeader
+
+func (h headers) String() string {
+	all := make([]string, len(h))
+	for i, one := range h {
+		all[i] = one.Key + "=" + text(one.Value).String()
+	}
+	return strings.Join(all, " ")
+}
+
+func (h headers) MarshalJSON() ([]byte, error) {
+	type header struct {
+		Key   string `json:"key"`
+		Value text   `json:"value"`
+	}
+	all := make([]header, len(h))
+	for i, one := range h {
+		all[i] = header{one.Key, one.Value}
+	}
+	return json.Marshal(all)
 }

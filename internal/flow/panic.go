@@ -29,7 +29,9 @@ func (c *Ctx) Recover() {
 		return
 	}
 	var pcs [64]uintptr
-	if ours(pcs[:runtime.Callers(2, pcs[:])]) {
+	if at := origin(pcs[:runtime.Callers(2, pcs[:])]); unopened(v, at) {
+		v = fmt.Errorf("%w: a store is used that has not been opened; keep what its handle's Open gives in Init", v.(error))
+	} else if own(at) {
 		panic(v)
 	}
 	// What it was about to write is not known.
@@ -49,8 +51,8 @@ func Safely(f func() error) (err error) {
 	return f()
 }
 
-// ours says whether a panic is a bug of this module: whether its packages come before any of the author's on the stack.
-func ours(stack []uintptr) bool {
+// origin is the function that panicked, or of those that called it the first that is not the standard library's; "" if there is none.
+func origin(stack []uintptr) string {
 	frames := runtime.CallersFrames(stack)
 	panicked := false
 	var module string
@@ -64,12 +66,19 @@ func ours(stack []uintptr) bool {
 			panicked = true
 		case !panicked || standard(f.Function, module): // ours, recovering; or the standard library
 		default:
-			return own(f.Function)
+			return f.Function
 		}
 		if !more {
-			return false
+			return ""
 		}
 	}
+}
+
+// unopened says whether a panic is that of a nil view of a store, such as a field that its processor's Init has not set: a method
+// of package state that meets a nil pointer itself.
+func unopened(v any, at string) bool {
+	err, ok := v.(runtime.Error)
+	return ok && strings.HasPrefix(at, "github.com/moldau/moldau/state.(*") && strings.Contains(err.Error(), "nil pointer")
 }
 
 // standard says whether a function is the standard library's, in a program of the module given: the path of any other has a dot in its
@@ -86,7 +95,8 @@ func standard(function, module string) bool {
 	return !ok || !strings.HasPrefix(rest, ".") && !strings.HasPrefix(rest, "/") && !strings.HasPrefix(rest, "_test.")
 }
 
-// own says whether a function belongs to the parts of this module that call user functions, or to what they are built on.
+// own says whether a function belongs to the parts of this module that call user functions, or to what they are built on: a panic in
+// one of them is a bug of this module.
 func own(function string) bool {
 	if strings.HasPrefix(function, "github.com/cockroachdb/") {
 		return true

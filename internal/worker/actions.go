@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/moldau/moldau/internal/cluster"
 	"github.com/moldau/moldau/internal/commit"
 	"github.com/moldau/moldau/internal/flow"
+	"github.com/moldau/moldau/internal/task"
 )
 
 // play carries out what the commit machine asks for.
@@ -241,10 +243,15 @@ func (w *worker) undo(a commit.Action) {
 	reason := "tasks were taken away"
 	if why != nil {
 		reason = why.Error()
+		if _, ok := errors.AsType[*flow.Panic](why); ok {
+			reason, _, _ = strings.Cut(reason, "\n\n") // the stack is told of where the record is
+		}
 	}
 	w.n.metrics.undone()
 	w.n.emit(Event{Kind: EpochUndone, Worker: w.index, Reason: reason})
-	w.n.log.Warn("uncommitted work is taken back and will be done again", "worker", w.index, "reason", reason)
+	if e, ok := errors.AsType[*task.Error](why); !ok || !e.Undo { // else failedStep has told
+		w.n.log.Warn("uncommitted work is taken back and will be done again", "worker", w.index, "reason", reason)
+	}
 	w.held, w.ends, w.flying = nil, map[uint32]map[cluster.TP]int64{}, 0
 	for _, h := range append([]*hosted(nil), w.hosted...) {
 		epoch := h.sealed

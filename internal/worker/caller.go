@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// errGoexit: an author's function has ended its goroutine.
+var errGoexit = errors.New("a function has ended its goroutine with runtime.Goexit, as FailNow of package testing does; let it return an error")
+
 // caller makes the calls of one task, each on a goroutine of its own: the task bounds how many. The node waits for all of them
 // before it leaves the group. Answers go to the worker that has the task.
 type caller struct {
@@ -29,11 +32,12 @@ func (c *caller) Call(timeout time.Duration, f func(context.Context) error, done
 	c.n.calls.Go(func() {
 		defer cancel()
 		pprof.SetGoroutineLabels(c.labels)
-		err := f(ctx)
+		err := errGoexit // if it does not come back
+		defer func() { c.w.box.put(func() { done(err) }) }()
+		err = f(ctx)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 			err = fmt.Errorf("no answer within %v: %w", timeout, err)
 		}
-		c.w.box.put(func() { done(err) })
 	})
 }
 

@@ -49,13 +49,14 @@ func (n *Node) deploy(ctx context.Context) error {
 		return fmt.Errorf("reading topic %q: %w", tp.Topic, err)
 	}
 	n.deployedAt = at
-	if string(last) == string(next.JSON()) {
-		return nil
-	}
 	if last != nil {
 		was, err := topology.ParseDescription(last)
 		if err != nil {
 			return fmt.Errorf("reading topic %q: %w", tp.Topic, err)
+		}
+		next = topology.Succeed(was, next)
+		if string(last) == string(next.JSON()) {
+			return nil
 		}
 		changes := topology.Diff(was, next)
 		if unsafe := changes.Unsafe(); len(unsafe) > 0 {

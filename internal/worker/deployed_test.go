@@ -69,4 +69,16 @@ func TestUnsafeChangesAreRefused(t *testing.T) {
 	if d := recorded(); d.Subs[1].Stores[0].Value != "string" {
 		t.Errorf("what was accepted is not recorded: %s", d.JSON())
 	}
+	// A store that goes leaves its changelog, which another one of its name would read.
+	if err := ran(build(t, func(b *stream.Builder) {
+		b.Stream(Words).Repartition(Again).Foreach(func(wordRecord) error { return nil })
+	}), nil); err != nil {
+		t.Errorf("a store less: %v", err)
+	}
+	if err := ran(first, nil); !errors.Is(err, worker.ErrTopology) || !strings.Contains(err.Error(), "what is in the changelog that an earlier version has left cannot be read") {
+		t.Errorf("a store that comes back with other values: %v", err)
+	}
+	if err := ran(other, nil); err != nil {
+		t.Errorf("a store that comes back: %v", err)
+	}
 }

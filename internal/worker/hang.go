@@ -43,6 +43,7 @@ func (w *worker) enter(h *hosted) {
 		h.labels = w.n.labels("worker "+strconv.Itoa(w.index), h.name)
 	}
 	pprof.SetGoroutineLabels(h.labels)
+	w.turnOf = h.name
 }
 
 // hanging says which tasks have their turn just now, and in which functions; without one, what else of the node is at work.

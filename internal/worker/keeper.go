@@ -432,7 +432,7 @@ func (n *Node) reset(tp cluster.TP, start, end int64) (int64, error) {
 	case topology.ResetLatest:
 		return end, nil
 	case topology.ResetNone:
-		return 0, fmt.Errorf("%w: group %s has no committed position for %s[%d], and its handle says to start from none but a committed one (FromCommitted)", ErrOffsets, n.cfg.App, tp.Topic, tp.Partition)
+		return 0, fmt.Errorf("%w: group %s has no committed position for %s[%d], and its handle (FromCommitted) or Config.Reset says to start from none but a committed one", ErrOffsets, n.cfg.App, tp.Topic, tp.Partition)
 	}
 	return start, nil
 }

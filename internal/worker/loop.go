@@ -34,8 +34,10 @@ type worker struct {
 	err     error
 	stopped bool
 
-	turn     int // records that a task takes before the next one has its turn
+	turn     int    // records that a task takes before the next one has its turn
+	turnOf   string // the task that has it, or had it last
 	lastCare int64
+	dropped  map[task.Drop]told
 	// unreported: something was committed since the last report.
 	unreported bool
 	choked     bool // over the memory budget, with a commit under way that will make room
@@ -56,7 +58,7 @@ type taken struct {
 const recordCost = 200
 
 func newWorker(n *Node, index int, producer cluster.Producer) *worker {
-	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan errand, 1), producer: producer, turn: 64}
+	w := &worker{n: n, index: index, box: newMailbox[func()](), courier: make(chan errand, 1), producer: producer, turn: 64, dropped: map[task.Drop]told{}}
 	w.begin()
 	return w
 }
@@ -86,7 +88,16 @@ func (w *worker) adapt(took int64) {
 	}
 }
 
+// run is the worker's goroutine.
 func (w *worker) run() {
+	defer func() {
+		if v := recover(); v != nil {
+			panic(v) // a bug of ours
+		}
+		if !w.ended {
+			w.exited()
+		}
+	}()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for !w.ended {
@@ -108,6 +119,13 @@ func (w *worker) run() {
 			w.wait(timer, now)
 		}
 	}
+}
+
+// exited ends a worker whose goroutine an author's function has ended. What it did since the last commit is done again.
+func (w *worker) exited() {
+	w.err = fmt.Errorf("worker %d: task %s: %w", w.index, w.turnOf, errGoexit)
+	w.n.failAs(w.err, w.n.respond(w.err))
+	w.end(false)
 }
 
 // wait sleeps until something comes or is due.

@@ -226,8 +226,11 @@ func (n *Node) reach(ctx context.Context, step func(context.Context) error) erro
 	began := n.millis()
 	for attempt := 0; ; attempt++ {
 		err := step(ctx)
-		if ctx.Err() != nil || !errors.Is(err, cluster.ErrUnreachable) || n.millis()-began >= patience.Milliseconds() {
+		if ctx.Err() != nil || !errors.Is(err, cluster.ErrUnreachable) {
 			return err
+		}
+		if n.millis()-began >= patience.Milliseconds() {
+			return fmt.Errorf("%w; given up after %v: see that the addresses in Config.Brokers are right, and reached from here", err, patience)
 		}
 		if attempt%20 == 0 {
 			n.log.Warn("the start waits for the cluster", "error", err)

@@ -173,6 +173,9 @@ func (p *poller) event(e cluster.Event) {
 			delete(p.owned, tp)
 		}
 		p.asked = true
+		if e.Kind == cluster.Lost && len(e.Partitions) > 0 {
+			p.n.log.Warn("the group does not hear of this process, or has given it up: its tasks are closed until it has joined again", "tasks", len(p.slots))
+		}
 		p.giveUp(e.Partitions, e.Kind == cluster.Lost)
 		p.answer()
 	}

@@ -68,12 +68,42 @@ func (w *worker) report() {
 		}
 		status = append(status, s)
 	}
+	w.tellDropped(status)
 	w.n.mu.Lock()
 	defer w.n.mu.Unlock()
 	for _, s := range status {
 		if w.n.running[s.Task] == w {
 			w.n.status[s.Task] = s
 		}
+	}
+}
+
+// droppedEvery is how long an operator's drops go untold after some were told, ms.
+const droppedEvery = 60_000
+
+// told is how many records an operator of the worker's tasks had dropped when that was last logged.
+type told struct{ count, at int64 }
+
+// tellDropped logs what operators have left out: at once, and then every minute, so that nobody looks for records in vain.
+func (w *worker) tellDropped(status []TaskStatus) {
+	sums := map[task.Drop]int64{}
+	for _, s := range status {
+		for i, d := range s.Dropped {
+			sums[d] += s.DroppedCount[i]
+		}
+	}
+	for d, sum := range sums {
+		last, before := w.dropped[d]
+		switch {
+		case sum < last.count: // tasks have gone
+			last.count = sum
+		case sum > last.count && (!before || w.lastCare-last.at >= droppedEvery):
+			w.n.log.Info("records are left out", "worker", w.index, "operator", d.Node, "reason", d.Reason, "records", sum-last.count)
+			last = told{sum, w.lastCare}
+		default:
+			continue
+		}
+		w.dropped[d] = last
 	}
 }
 
@@ -222,7 +252,7 @@ type NotHere struct {
 
 func (e *NotHere) Error() string {
 	if e.Owner == "" {
-		return fmt.Sprintf("task %s is not in this process, and it is not known where it is", e.Task)
+		return fmt.Sprintf("task %s is not in this process just now, and it is not known where it is: tasks are changing hands, or the cluster cannot be reached; ask again", e.Task)
 	}
 	return fmt.Sprintf("task %s is at %s", e.Task, e.Owner)
 }

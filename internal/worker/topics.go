@@ -114,11 +114,7 @@ func (t *topics) describe(ctx context.Context, names []string) (map[string]clust
 	if len(names) == 0 {
 		return map[string]cluster.TopicInfo{}, nil
 	}
-	infos, err := t.n.admin.Describe(ctx, names...)
-	if err != nil {
-		return nil, fmt.Errorf("describing topics: %w", err)
-	}
-	return infos, nil
+	return t.n.admin.Describe(ctx, names...)
 }
 
 func (t *topics) learn(infos map[string]cluster.TopicInfo) {
@@ -136,7 +132,7 @@ func missingTopics(missing []*topology.Topic, read map[*topology.Topic]bool) err
 		}
 		fmt.Fprintf(&b, "\n  topic %q, which the application %s (%s), does not exist; create it:\n    %s", topic.Name, verb, topic.At, command(topic))
 	}
-	return fmt.Errorf("%w:%s\n%w", ErrTopics, b.String(), cluster.ErrMissingTopic)
+	return fmt.Errorf("%w: %w%s\n  (or: moldau topic create -brokers HOST:PORT TOPIC -partitions N)", ErrTopics, cluster.ErrMissingTopic, b.String())
 }
 
 // command creates a topic.
@@ -342,7 +338,7 @@ func (t *topics) settings(p topology.TopicPlan) map[string]string {
 // verify compares an internal topic with what it must be.
 func verify(p topology.TopicPlan, info cluster.TopicInfo) error {
 	if info.Partitions != p.Partitions {
-		return fmt.Errorf("%w: internal topic %q has %d partitions, the application needs %d: a source topic has other partitions than it had, or the topology has changed, so that keys would be looked for in the wrong place; run it under another name, or delete the application's internal topics and its committed offsets to begin anew",
+		return fmt.Errorf("%w: internal topic %q has %d partitions, the application needs %d: a source topic has other partitions than it had, or the topology has changed, so that keys would be looked for in the wrong place; run it under another name, or begin anew: stop the application and run \"moldau app reset\"",
 			ErrTopics, p.Name, info.Partitions, p.Partitions)
 	}
 	policy, known := info.Config["cleanup.policy"]
@@ -381,10 +377,10 @@ func changed(name string, was, is SeenTopic) error {
 	case was.Partitions == 0:
 		return nil
 	case was.ID != "" && is.ID != "" && was.ID != is.ID:
-		return fmt.Errorf("%w: source topic %q has been deleted and created again (topic id %s, it was %s): the committed positions and the state are those of the old one; run the application under another name, or delete its committed offsets, internal topics and state directory to begin anew",
+		return fmt.Errorf("%w: source topic %q has been deleted and created again (topic id %s, it was %s): the committed positions and the state are those of the old one; run the application under another name, or begin anew: stop it and run \"moldau app reset\"",
 			ErrTopics, name, is.ID, was.ID)
 	case was.Partitions != is.Partitions:
-		return fmt.Errorf("%w: source topic %q has %d partitions, it had %d: keys may lie in other partitions than their state; run the application under another name, or delete its committed offsets, internal topics and state directory to begin anew",
+		return fmt.Errorf("%w: source topic %q has %d partitions, it had %d: keys may lie in other partitions than their state; run the application under another name, or begin anew: stop it and run \"moldau app reset\"",
 			ErrTopics, name, is.Partitions, was.Partitions)
 	}
 	return nil

@@ -1,8 +1,10 @@
 package worker_test
 
 import (
+	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,6 +67,28 @@ func TestAWorkerIsNotReplacedForEver(t *testing.T) {
 	write(t, log, "words", 2, "bad=x")
 	if err := p.wait(); !errors.Is(err, errBad) {
 		t.Errorf("Run gives %v", err)
+	}
+}
+
+// TestGoexit: a function that ends its goroutine, as FailNow does, stops the process with words; it does not hang.
+func TestGoexit(t *testing.T) {
+	for name, topo := range map[string]*topology.Topology{
+		"of a worker": build(t, func(b *stream.Builder) {
+			b.Stream(Words).Foreach(func(wordRecord) error { runtime.Goexit(); return nil })
+		}),
+		"of a call": build(t, func(b *stream.Builder) {
+			b.Stream(Words).MapAsync(stream.Async{}, func(context.Context, wordRecord) (string, error) { runtime.Goexit(); return "", nil }).
+				Foreach(func(wordRecord) error { return nil })
+		}),
+	} {
+		log := mem.New()
+		create(t, log, 2, "words")
+		p := run(t, log, newDisk(), topo, nil)
+		<-p.Ready()
+		write(t, log, "words", 2, "a=x")
+		if err := p.wait(); err == nil || !strings.Contains(err.Error(), "runtime.Goexit") || !strings.Contains(err.Error(), "0_") {
+			t.Errorf("%s: Run gives %v", name, err)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ type Config struct {
 type Cluster struct {
 	cfg Config
 	cl  *kgo.Client // for everything that is neither fetching nor producing
+	log *logger     // of all clients; nil: nothing is logged
 
 	limits sync.Map // how large batches of a topic may be, as far as it has been described: name to int32
 }
@@ -53,6 +54,9 @@ func New(cfg Config) (*Cluster, error) {
 		cfg.ClientID = "moldau"
 	}
 	c := &Cluster{cfg: cfg}
+	if cfg.Logger != nil {
+		c.log = newLogger(cfg.Logger)
+	}
 	var err error
 	if c.cl, err = c.client(); err != nil {
 		return nil, err
@@ -72,8 +76,8 @@ func (c *Cluster) client(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.RetryBackoffFn(backoff),
 		kgo.RequestRetries(100),
 	}
-	if c.cfg.Logger != nil {
-		all = append(all, kgo.WithLogger(logger{c.cfg.Logger}))
+	if c.log != nil {
+		all = append(all, kgo.WithLogger(c.log))
 	}
 	cl, err := kgo.NewClient(append(append(all, opts...), c.cfg.Options...)...)
 	if err != nil {
@@ -98,20 +102,3 @@ func (c *Cluster) Ping(ctx context.Context) error {
 
 // Close lets go of the connections; what was opened from the cluster is closed by its owner.
 func (c *Cluster) Close() { c.cl.Close() }
-
-// logger hands kgo's messages to slog.
-type logger struct{ to *slog.Logger }
-
-var levels = [...]slog.Level{kgo.LogLevelError: slog.LevelError, kgo.LogLevelWarn: slog.LevelWarn, kgo.LogLevelInfo: slog.LevelInfo, kgo.LogLevelDebug: slog.LevelDebug}
-
-// Level hides kgo's information messages unless debugging is on: it writes several per transaction.
-func (l logger) Level() kgo.LogLevel {
-	if l.to.Enabled(context.Background(), slog.LevelDebug) {
-		return kgo.LogLevelDebug
-	}
-	return kgo.LogLevelWarn
-}
-
-func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	l.to.Log(context.Background(), levels[level], "kafka: "+msg, keyvals...)
-}
