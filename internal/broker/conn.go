@@ -22,8 +22,9 @@ const (
 	maxInFlight = 64
 	// idleTimeout closes connections that send nothing (connections.max.idle.ms).
 	idleTimeout = 10 * time.Minute
-	// writeTimeout closes connections whose peer does not read.
+	// writeTimeout closes connections whose peer does not read: so much time has each megabyte of an answer, or part of one.
 	writeTimeout = 30 * time.Second
+	writeStep    = 1 << 20
 	// frameTimeout closes connections that send a request by drops: so much time has each megabyte, or part of one.
 	frameTimeout = 30 * time.Second
 	// keepBuffer is the largest response buffer kept for the next response.
@@ -146,7 +147,7 @@ func (c *conn) read() {
 		if !c.b.budget.take(c.ctx, &part, int64(n)) {
 			return errSpent
 		}
-		if n > r.Buffered() && c.id.known {
+		if n > r.Buffered()+wire.KeySize && c.id.known {
 			// What has begun may not come slowly: others want the memory.
 			deadline = time.Now().Add(frameTimeout)
 			return c.nc.SetReadDeadline(deadline)
@@ -157,13 +158,13 @@ func (c *conn) read() {
 		if !c.unmuted() {
 			return
 		}
-		// Moving the deadline costs a system call's worth; twice an idle timeout is often enough. Who has not said who it is gets
+		// Moving the deadline costs a system call's worth: it is set further off than it must be. Who has not said who it is gets
 		// no more time for sending something.
-		timeout, most := idleTimeout, wire.MaxProduceFrame
+		timeout, most := idleTimeout+idleTimeout/2, wire.MaxProduceFrame
 		if !c.id.known {
 			timeout, most = authTimeout, wire.MaxUnknownFrame
 		}
-		if now := time.Now(); deadline.IsZero() || c.id.known && (deadline.Sub(now) < timeout/2) {
+		if now := time.Now(); deadline.IsZero() || c.id.known && deadline.Sub(now) < idleTimeout {
 			deadline = now.Add(timeout)
 			if err := c.nc.SetReadDeadline(deadline); err != nil {
 				return
@@ -319,26 +320,62 @@ func (c *conn) respond(r *request, resp kmsg.Response, began time.Time) bool {
 	h := r.Header
 	r.throttle(resp, auth.RequestPercentage, 100*time.Since(began).Seconds())
 	buf := c.b.buffers.get()
-	c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	var err error
 	if v, ok := resp.(vectored); ok {
-		parts := v.buffers(h, buf)
-		var n int64
-		n, err = parts.WriteTo(c.nc)
-		c.b.metrics.sent.Add(n)
+		err = c.sendParts(v.buffers(h, buf))
 		v.release()
 	} else {
 		*buf = wire.AppendResponseHeader((*buf)[:0], h)
 		*buf = resp.AppendTo(*buf)
 		wire.FinishResponse(*buf)
-		_, err = c.nc.Write(*buf)
-		c.b.metrics.sent.Add(int64(len(*buf)))
+		err = c.send(*buf)
 	}
 	c.b.buffers.put(buf)
 	if err != nil && c.ctx.Err() == nil {
 		c.b.slog.Debug("connection closed", "client", c.host, "err", err)
 	}
 	return err == nil
+}
+
+// send sends a response, or part of one, step by step.
+func (c *conn) send(b []byte) error {
+	for len(b) > 0 {
+		c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
+		n, err := c.nc.Write(b[:min(len(b), writeStep)])
+		c.b.metrics.sent.Add(int64(n))
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// sendParts sends the parts of a response, as many at once as make a step.
+func (c *conn) sendParts(parts net.Buffers) error {
+	for len(parts) > 0 {
+		n, room := 0, writeStep
+		for n < len(parts) && len(parts[n]) <= room {
+			room -= len(parts[n])
+			n++
+		}
+		if n == 0 {
+			if err := c.send(parts[0]); err != nil {
+				return err
+			}
+			parts = parts[1:]
+			continue
+		}
+		step := parts[:n]
+		parts = parts[n:]
+		c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
+		sent, err := step.WriteTo(c.nc)
+		c.b.metrics.sent.Add(sent)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // buffers keeps response buffers for the next response.

@@ -23,6 +23,9 @@ const (
 
 const produceKey = 0
 
+// KeySize is what of a frame has been read when memory is first reserved for it.
+const KeySize = 2
+
 // maxFrame returns the largest frame of a request.
 func maxFrame(key int16) int {
 	switch key {
