@@ -272,3 +272,15 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("log dirs %+v", dirs)
 	}
 }
+
+// What is nothing to Kafka is not no limit.
+func TestSettingsOfNothing(t *testing.T) {
+	var later clock
+	later.advance(time.Second)
+	b := start(t, later.use)
+	r := dialRaw(t, b)
+	for setting, want := range map[string]*kerr.Error{"max.message.bytes": kerr.MessageTooLarge, "message.timestamp.before.max.ms": kerr.InvalidTimestamp, "retention.bytes": nil} {
+		r.createTopic(setting, 1, setting, "0")
+		wantCode(t, setting+"=0", r.produce(9, "", setting, 0, batch{pid: -1, epoch: -1, sequence: -1, values: []string{"a"}}).ErrorCode, want)
+	}
+}

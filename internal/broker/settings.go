@@ -229,6 +229,13 @@ func logConfig(set map[string]string) log.Config {
 		}
 		return 0
 	}
+	// As far as a timestamp may be off. 0 is a limit here.
+	off := func(name string) int64 {
+		if settingInt(set, name) == 0 {
+			return -1
+		}
+		return limit(name)
+	}
 	policy := splitList(settingValue(set, "cleanup.policy"))
 	dirty, _ := strconv.ParseFloat(strings.TrimSpace(settingValue(set, "min.cleanable.dirty.ratio")), 64)
 	return log.Config{
@@ -242,10 +249,10 @@ func logConfig(set map[string]string) log.Config {
 		MaxCompactionLagMS:     limit("max.compaction.lag.ms"),
 		DeleteRetentionMS:      settingInt(set, "delete.retention.ms"),
 		MinCleanableDirtyRatio: dirty,
-		MaxMessageBytes:        int32(settingInt(set, "max.message.bytes")),
+		MaxMessageBytes:        int32(max(settingInt(set, "max.message.bytes"), 1)), // no batch has less
 		LogAppendTime:          settingValue(set, "message.timestamp.type") == "LogAppendTime",
-		TimestampBeforeMaxMS:   limit("message.timestamp.before.max.ms"),
-		TimestampAfterMaxMS:    limit("message.timestamp.after.max.ms"),
+		TimestampBeforeMaxMS:   off("message.timestamp.before.max.ms"),
+		TimestampAfterMaxMS:    off("message.timestamp.after.max.ms"),
 		Compression:            compressions[settingValue(set, "compression.type")],
 		FileDeleteDelayMS:      settingInt(set, "file.delete.delay.ms"),
 	}

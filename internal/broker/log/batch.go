@@ -187,12 +187,12 @@ func (cs *codecs) validate(a *Append, c *Config, now int64) (h header, r *refusa
 	if h.attrs&attrLogAppendTime != 0 {
 		return h, refuse(kerr.InvalidTimestamp, "the batch claims the broker's time, the topic uses the producer's")
 	}
-	if c.TimestampAfterMaxMS > 0 && h.maxTS > now && h.maxTS-now > c.TimestampAfterMaxMS {
-		return h, refuse(kerr.InvalidTimestamp, "timestamp %d is more than %d ms ahead of the broker (message.timestamp.after.max.ms)", h.maxTS, c.TimestampAfterMaxMS)
+	if most := max(c.TimestampAfterMaxMS, 0); c.TimestampAfterMaxMS != 0 && h.maxTS > now && h.maxTS-now > most {
+		return h, refuse(kerr.InvalidTimestamp, "timestamp %d is more than %d ms ahead of the broker (message.timestamp.after.max.ms)", h.maxTS, most)
 	}
 	// The smallest timestamp of a batch is known only by decoding it; that of the first record stands for it.
-	if c.TimestampBeforeMaxMS > 0 && c.TimestampBeforeMaxMS < now && h.baseTS >= 0 && h.baseTS < now-c.TimestampBeforeMaxMS {
-		return h, refuse(kerr.InvalidTimestamp, "timestamp %d is more than %d ms behind the broker (message.timestamp.before.max.ms)", h.baseTS, c.TimestampBeforeMaxMS)
+	if most := max(c.TimestampBeforeMaxMS, 0); c.TimestampBeforeMaxMS != 0 && most < now && h.baseTS >= 0 && h.baseTS < now-most {
+		return h, refuse(kerr.InvalidTimestamp, "timestamp %d is more than %d ms behind the broker (message.timestamp.before.max.ms)", h.baseTS, most)
 	}
 	return h, nil
 }

@@ -158,9 +158,10 @@ type Config struct {
 	MaxMessageBytes int32 // max.message.bytes; 0: 1,048,588
 	LogAppendTime   bool  // message.timestamp.type is LogAppendTime
 	// Compression is what batches are compressed with (compression.type).
-	Compression          Compression
-	TimestampBeforeMaxMS int64 // message.timestamp.before.max.ms; 0: no limit
-	TimestampAfterMaxMS  int64 // message.timestamp.after.max.ms; 0: no limit
+	Compression Compression
+	// How far timestamps may be behind the broker's clock, and ahead of it; 0: no limit, negative: not at all.
+	TimestampBeforeMaxMS int64 // message.timestamp.before.max.ms
+	TimestampAfterMaxMS  int64 // message.timestamp.after.max.ms
 
 	FileDeleteDelayMS int64 // file.delete.delay.ms: how long files nobody needs any more stay, at least
 }
