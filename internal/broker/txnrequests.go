@@ -119,14 +119,14 @@ func (b *Broker) addPartitionsToTxn(r *request, q *kmsg.AddPartitionsToTxnReques
 func (b *Broker) addPartitions(r *request, id string, producer txn.Producer, topics []kmsg.AddPartitionsToTxnRequestTransactionTopic, verifyOnly bool, version int16) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
 	var parts []txn.Partition
 	var results []kmsg.AddPartitionsToTxnResponseTransactionTopic
+	var found []*topic // of results; nil: unknown
 	missing := false
 	// Whoever asks for version 4 is another broker, and has checked.
 	may := func(topic string) bool { return version >= 4 || r.mayTopic(kmsg.ACLOperationWrite, topic) }
 	each := func(f func(name string, t *topic, rp *kmsg.AddPartitionsToTxnResponseTransactionTopicPartition)) {
 		for i := range results {
-			t := b.catalog.topic(results[i].Topic)
 			for j := range results[i].Partitions {
-				f(results[i].Topic, t, &results[i].Partitions[j])
+				f(results[i].Topic, found[i], &results[i].Partitions[j])
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func (b *Broker) addPartitions(r *request, id string, producer txn.Producer, top
 			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}
-		results = append(results, rt)
+		results, found = append(results, rt), append(found, t)
 	}
 	fail := func(err error) ([]kmsg.AddPartitionsToTxnResponseTransactionTopic, *future) {
 		err = fencedOf(err, version)
