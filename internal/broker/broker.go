@@ -41,6 +41,7 @@ type Broker struct {
 	security  *security
 	dynamic   dynamicConfigs
 	budget    *budget
+	answers   answers
 	metrics   metrics
 
 	ctx     context.Context
@@ -64,7 +65,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 		c.FS = vfs.Default
 	}
 	b := &Broker{cfg: c, slog: c.Logger, sessions: newSessions(), alarms: newAlarms(c.Now),
-		budget: newBudget(c.MaxRequestBytes), seats: newSeats()}
+		budget: newBudget(c.MaxRequestBytes), answers: answers{most: maxAnswers}, seats: newSeats()}
 	b.apis = b.serverAPIs()
 	// The ports first: they are the likelier reason not to start, and take no recovery to find out.
 	for _, l := range c.Listeners {

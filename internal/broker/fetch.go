@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,7 +18,28 @@ const (
 	maxFetchBytes = 55 << 20
 	// maxFetchWait bounds the wait of one request, whatever the client asks for.
 	maxFetchWait = 5 * time.Minute
+	// maxAnswers bounds the records that are in memory to be sent, of all clients, and leastAnswer what a client gets when there
+	// are as many. Kafka sends them from files.
+	maxAnswers  = 256 << 20
+	leastAnswer = 64 << 10
 )
+
+// answers counts the bytes of records that are in memory to be sent.
+type answers struct {
+	most int64
+	held atomic.Int64
+}
+
+// reserve returns how much of n bytes may be read.
+func (a *answers) reserve(n int) int {
+	for {
+		held := a.held.Load()
+		may := min(int64(n), max(a.most-held, leastAnswer))
+		if a.held.CompareAndSwap(held, held+may) {
+			return int(may)
+		}
+	}
+}
 
 // fetchResult is what a fetch returns of one partition.
 type fetchResult struct {
@@ -43,12 +65,9 @@ func (b *Broker) fetch(r *request, q *kmsg.FetchRequest) reply {
 		if !b.awaitRecords(ctx, r, q, f.parts, committed) {
 			return nil
 		}
-		resp.results = b.read(r, q, f.parts, committed)
-		size := 0
-		for i := range resp.results {
-			size += resp.results[i].Bytes
-		}
-		r.throttle(resp, auth.ConsumerByteRate, float64(size))
+		resp.from = &b.answers
+		resp.results, resp.size = b.read(r, q, f.parts, committed)
+		r.throttle(resp, auth.ConsumerByteRate, float64(resp.size))
 		if f.session != nil {
 			resp.SessionID = f.session.id
 			if f.incremental {
@@ -162,13 +181,16 @@ func divergence(p *log.Partition, part *fetchPart) (epoch int32, end int64, dive
 	return epoch, end, end >= 0 && (epoch < part.lastEpoch || end < part.offset)
 }
 
-// read reads what fits into one response. The first batch is returned however large it is: a client must get on.
-func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, committed bool) []fetchResult {
-	results := make([]fetchResult, len(parts))
-	left, minOne := maxFetchBytes, true
+// read reads what fits into one response, and returns how many bytes of records that are. The first batch is returned however
+// large it is: a client must get on.
+func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, committed bool) (results []fetchResult, size int) {
+	results = make([]fetchResult, len(parts))
+	most, minOne := maxFetchBytes, true
 	if q.MaxBytes >= 0 {
-		left = min(left, int(q.MaxBytes))
+		most = min(most, int(q.MaxBytes))
 	}
+	reserved := b.answers.reserve(most)
+	defer func() { b.answers.held.Add(int64(size - reserved)) }()
 	for i := range parts {
 		r := &results[i]
 		r.part = &parts[i]
@@ -181,7 +203,7 @@ func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, com
 			r.LogStart, r.HighWatermark, r.LastStable = p.Offsets()
 			continue
 		}
-		limit := max(0, min(left, int(r.part.maxBytes)))
+		limit := max(0, min(reserved-size, int(r.part.maxBytes)))
 		f, err := p.Read(r.part.offset, limit, committed, minOne)
 		r.Fetched = f
 		if err != nil {
@@ -197,8 +219,8 @@ func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, com
 		}
 		if f.Bytes > 0 {
 			minOne = false
-			left -= f.Bytes
+			size += f.Bytes
 		}
 	}
-	return results
+	return results, size
 }

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,5 +237,41 @@ func TestFetchOfUnknownTopics(t *testing.T) {
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("a fetch of %s took %v", what, took)
 		}
+	}
+}
+
+// What is fetched for clients that do not take it is bounded: who comes then gets less, and never nothing.
+func TestFetchedIsBounded(t *testing.T) {
+	b := start(t)
+	w := dialRaw(t, b)
+	id := w.createTopic("t", 1)
+	const n, size = 10, 900_000
+	for range n {
+		w.produce(9, "", "t", 0, batch{-1, -1, -1, false, []string{strings.Repeat("x", size)}})
+	}
+	b.answers.most = 3 * n * size / 2
+	q := fetchRequest(id, 0)
+	q.Version, q.MaxBytes, q.Topics[0].Partitions[0].PartitionMaxBytes = 18, 2*n*size, 2*n*size
+	answers := map[*raw]int64{}
+	for i, want := range []int64{n, 4, 1, 1} {
+		r := dialRaw(t, b)
+		r.send(q)
+		var length [4]byte
+		if _, err := io.ReadFull(r.nc, length[:]); err != nil {
+			t.Fatal(err)
+		}
+		answers[r] = int64(binary.BigEndian.Uint32(length[:]))
+		if got := answers[r] / size; got != want {
+			t.Errorf("client %d gets %d records, want %d", i, got, want)
+		}
+	}
+	for r, rest := range answers {
+		if _, err := io.CopyN(io.Discard, r.nc, rest); err != nil {
+			t.Fatal(err)
+		}
+		ask[*kmsg.ApiVersionsResponse](r, 0, &kmsg.ApiVersionsRequest{}) // behind it
+	}
+	if left := b.answers.held.Load(); left != 0 {
+		t.Errorf("%d bytes are held when all is sent", left)
 	}
 }

@@ -17,6 +17,8 @@ const inlineBatch = 4 << 10
 type fetchResponse struct {
 	*kmsg.FetchResponse
 	results []fetchResult
+	size    int      // bytes of records
+	from    *answers // where they count; nil: there are none
 }
 
 // vectored is a response that is sent in parts.
@@ -31,6 +33,9 @@ type vectored interface {
 func (r *fetchResponse) release() {
 	for i := range r.results {
 		r.results[i].Release()
+	}
+	if r.from != nil {
+		r.from.held.Add(-int64(r.size))
 	}
 }
 
