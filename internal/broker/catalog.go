@@ -195,6 +195,15 @@ func (c *catalog) change(olds, news []*topic) *refusal {
 	f := newFuture()
 	c.log.Submit(w, log.WaitSync, f.set)
 	if <-f.done; f.err != nil {
+		for _, t := range news {
+			have := 0
+			if old := cur.byID[t.id]; old != nil {
+				have = len(old.partitions)
+			}
+			for p := have; p < len(t.partitions); p++ {
+				c.log.ForgetPartition(log.PartitionID{Topic: t.id, Partition: int32(p)})
+			}
+		}
 		return refuse(kerr.KafkaStorageError, "%v", f.err)
 	}
 	c.current.Store(next)

@@ -106,6 +106,28 @@ func TestGroupIsNotDeletedOnAFullDisk(t *testing.T) {
 	}
 }
 
+// Topics that could not be written leave nothing behind, however often clients ask for them.
+func TestTopicsOfAFullDisk(t *testing.T) {
+	disk := &fullDisk{}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)), listening, partitions(3), func(c *Config) { c.Logger = discard() })
+	r := dialTCP(t, b)
+	r.createTopic("t", 2)
+	disk.full.Store(true)
+	for range 3 {
+		q := kmsg.NewPtrMetadataRequest()
+		q.AllowAutoTopicCreation, q.Topics = true, []kmsg.MetadataRequestTopic{{Topic: ptr("u")}}
+		wantCode(t, "a topic on a full disk", ask[*kmsg.MetadataResponse](r, 12, q).Topics[0].ErrorCode, kerr.KafkaStorageError)
+		grow := &kmsg.CreatePartitionsRequest{Topics: []kmsg.CreatePartitionsRequestTopic{{Topic: "t", Count: 5}}}
+		wantCode(t, "partitions on a full disk", ask[*kmsg.CreatePartitionsResponse](r, 3, grow).Topics[0].ErrorCode, kerr.KafkaStorageError)
+	}
+	if n := len(b.log.Partitions()); n != 2 {
+		t.Errorf("the log knows %d partitions of 2", n)
+	}
+	disk.full.Store(false)
+	wantCode(t, "a partition that is not", r.produce(9, "", "t", 2, plain).ErrorCode, kerr.UnknownTopicOrPartition)
+	wantCode(t, "a partition that is", r.produce(9, "", "t", 1, plain).ErrorCode, nil)
+}
+
 // After a failed write an id is taken back to what the log holds, with the writes that are on their way to it.
 func TestStateOnItsWay(t *testing.T) {
 	disk := &slowDisk{goOn: make(chan struct{})}

@@ -91,6 +91,15 @@ func (l *Log) CreatePartition(id PartitionID, name string, c Config) (*Partition
 	return p, nil
 }
 
+// ForgetPartition takes back the creation of a partition to which nothing was written.
+func (l *Log) ForgetPartition(id PartitionID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.parts[id]; p != nil && p.end == 0 {
+		delete(l.parts, id)
+	}
+}
+
 // Partitions lists what the directory holds and what was created since, in order of their ids. Those nobody creates
 // after a start are remains of topics whose deletion was cut short.
 func (l *Log) Partitions() []PartitionID {
