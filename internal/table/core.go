@@ -36,8 +36,9 @@ type core[S suffix[S], C any] struct {
 	warmed    []byte                                                  // the last key read of the first of them
 	load      func(t *tab[S, C], k *keyed, sub S, value []byte) error // brings in a key that is not in memory
 	write     func(l *log[C], t *tab[S, C], e *entry[S, C], out *flow.Effects) error
-	fetched   uint32 // so that nothing of fetching is optimised away
-	tight     bool   // Shrink has been called: what is restored goes past RAM
+	foremost  func(sub S) bool // says that the store's stream time is that of this suffix; nil: of none
+	fetched   uint32           // so that nothing of fetching is optimised away
+	tight     bool             // Shrink has been called: what is restored goes past RAM
 }
 
 func (c *core[S, C]) init(env flow.StoreEnv, cells cells[C]) error {
@@ -137,7 +138,7 @@ func (c *core[S, C]) Seal(epoch uint32, out *flow.Effects) error {
 				continue
 			}
 			if e.bits&live == 0 {
-				if _, _, was := c.before(e, first-1); !was {
+				if _, _, was := c.before(e, first-1); !was && (c.foremost == nil || !c.foremost(e.sub)) {
 					continue // made and gone within the epoch: nobody has heard of it
 				}
 			}

@@ -69,6 +69,7 @@ func (s *panes[K, V, S, C]) begin(env flow.StoreEnv, k serde.Serde[K], rep rep[V
 	}
 	s.load = func(t *tab[S, C], k *keyed, _ S, _ []byte) error { return s.bring(s.pane(t.segment), k) }
 	s.moved = func(from, to *tab[S, C]) { s.pane(from.segment).tab = to }
+	s.foremost = func(sub S) bool { return sub.time() == s.seen } // what has expired must not come back with a restore
 	return s.discover()
 }
 
@@ -267,9 +268,11 @@ func (s *panes[K, V, S, C]) Done(epoch uint32, next int64) error {
 
 // Restore: see flow.Store.
 func (s *panes[K, V, S, C]) Restore(records []flow.In, next int64) error {
-	err := s.restore(records, next, func(_ []byte, sub S) *tab[S, C] {
+	err := s.restore(records, next, func(r *flow.In, sub S) *tab[S, C] {
 		at := sub.time()
-		s.seen, s.seq = max(s.seen, at), sub.number()
+		if s.seq = sub.number(); r.Value != nil || !s.numbered || s.coarse == 0 { // else it was skipped, and moved nothing
+			s.seen = max(s.seen, at)
+		}
 		if s.gone(at, s.seen) {
 			return nil
 		}

@@ -9,12 +9,12 @@ import (
 
 // Restore: see flow.Store.
 func (s *keyValue[K, V, C]) Restore(records []flow.In, next int64) error {
-	return s.restore(records, next, func([]byte, none) *tab[none, C] { return s.t }, nil)
+	return s.restore(records, next, func(*flow.In, none) *tab[none, C] { return s.t }, nil)
 }
 
-// restore takes committed records into memory, if there is room, and hands them down. pane says which tab a key belongs
+// restore takes committed records into memory, if there is room, and hands them down. pane says which tab a record belongs
 // to; nil: none, it has expired. more, if there is one, adds to what the tier is given.
-func (c *core[S, C]) restore(records []flow.In, next int64, pane func(key []byte, sub S) *tab[S, C], more func() []flow.TierChange) error {
+func (c *core[S, C]) restore(records []flow.In, next int64, pane func(r *flow.In, sub S) *tab[S, C], more func() []flow.TierChange) error {
 	if len(c.logs) != 1 || len(c.open().undo) > 0 {
 		panic(fmt.Sprintf("store %q: restoring while an epoch is open", c.env.Spec.Name))
 	}
@@ -25,7 +25,7 @@ func (c *core[S, C]) restore(records []flow.In, next int64, pane func(key []byte
 		if !ok {
 			return c.wrap(fmt.Sprintf("restoring offset %d, key %q", r.Offset, r.Key), ErrDamaged)
 		}
-		t := pane(key, sub)
+		t := pane(r, sub)
 		if t == nil {
 			continue
 		}

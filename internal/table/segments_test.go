@@ -104,3 +104,42 @@ func TestOldValuesThatExpire(t *testing.T) {
 		t.Errorf("got %v; only 10,000 was there when it was updated", got)
 	}
 }
+
+// Where expiry is by segment, a null record moves no stream time: neither when it comes nor when it is restored.
+func TestSkippedRecordsWhenRestored(t *testing.T) {
+	for _, bySegment := range []bool{false, true} {
+		open := func() *Records[string, string] {
+			spec := &flow.StoreSpec{Name: "r", Retention: 20, BySegment: bySegment}
+			s, err := NewRecords(flow.StoreEnv{Spec: spec, Changelog: benchTopic, Tier: memTier(t, tier.NewMem())}, serde.String, serde.String)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		found := func(s *Records[string, string]) (n int) {
+			if err := s.Fetch("k", 0, 100, func(int64, string) bool { n++; return true }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		s := open()
+		if _, err := s.Put("k", 5, "v"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Skip("k", 25); err != nil {
+			t.Fatal(err)
+		}
+		var log []flow.In
+		for _, o := range commit(t, s, 1, 2) {
+			log = append(log, flow.In{Offset: int64(len(log)), Time: o.Time, Key: o.Key, Value: o.Value})
+		}
+		restored := open()
+		if err := restored.Restore(log, int64(len(log))); err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]int{false: 0, true: 1}[bySegment]
+		if a, b := found(s), found(restored); a != want || b != want {
+			t.Errorf("by segment %v: %d found, restored %d, want %d", bySegment, a, b, want)
+		}
+	}
+}
