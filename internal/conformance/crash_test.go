@@ -66,7 +66,7 @@ func child(in io.Reader, out io.Writer) error {
 	ended := make(chan error, len(todo.Apps))
 	var apps []*moldau.App
 	for _, one := range todo.Apps {
-		one.Vector.perCommit = true
+		one.Vector.perCommit, one.Vector.spare = true, true
 		top, err := topologyOf(one.Vector)
 		if err != nil {
 			return err
@@ -181,7 +181,7 @@ func (v *Vector) crashes() bool {
 	if !v.live() || len(v.Events) < 6 {
 		return false
 	}
-	s := settledOf(v)
+	s := settledOf(v, arrival{})
 	for _, f := range s.sinks {
 		if f > open {
 			return true
@@ -209,7 +209,9 @@ func crash(t *testing.T, vectors []*Vector, seed int, todo life, compared *int) 
 		defer b.Close()
 		l.connect(kgo.SeedBrokers(b.Addr()))
 		defer l.cl.Close()
-		if l.top, err = topologyOf(v); err != nil {
+		kept := *v
+		kept.spare = true
+		if l.top, err = topologyOf(&kept); err != nil {
 			t.Fatal(err)
 		}
 		l.run.topology = l.top
@@ -253,7 +255,7 @@ func crash(t *testing.T, vectors []*Vector, seed int, todo life, compared *int) 
 		for _, e := range l.Events {
 			streamtest.In(calm, stream.NewTopic[text, text](e.Topic, nullable, nullable)).SendRecord(eventRecord(e))
 		}
-		*compared += settledOf(vectors[i]).compare(&l.run, l, calm)
+		*compared += settledOf(vectors[i], arrival{}).compare(&l.run, l, calm)
 		differences[l.ID] = l.differences
 	}
 	return differences

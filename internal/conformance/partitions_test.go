@@ -84,19 +84,37 @@ var perKey = []string{
 func (v *Vector) byKey() bool {
 	return !slices.ContainsFunc(v.Spec.Steps, func(s Step) bool {
 		return !slices.Contains(perKey, s.text("op")) || s.has("historyMs") || s.has("graceMs") || s.text("timestamps") == "valueOrPartitionTime" ||
-			s.text("op") == "process" && !slices.Contains([]string{"countKey", "dedup", "shift"}, s.text("processor"))
+			s.text("op") == "process" && !slices.Contains([]string{"countKey", "dedup", "shift"}, s.text("processor")) ||
+			strings.HasPrefix(s.text("op"), "process") && s.has("store") && v.scattered(s.in(0))
 	})
+}
+
+// scattered says whether a stream has records of one key in several partitions, since keys have changed and no repartition topic followed.
+func (v *Vector) scattered(stream string) bool {
+	step := v.step(stream)
+	switch step.text("op") {
+	case "map", "flatMap", "selectKey", "process", "processRoute":
+		return true
+	case "filter", "filterNot", "mapValues", "mapValuesWithKey", "flatMapValues", "peek", "merge", "split", "processValues":
+		return slices.ContainsFunc(step.texts("in"), v.scattered)
+	case "toStream":
+		return v.windowed(step.in(0))
+	}
+	return false
 }
 
 // wandering says whether records get from one partition to another: through repartition topics, or a sink that is read again.
 func (v *Vector) wandering(top *topology.Topology) bool {
 	var read []string
 	for _, s := range v.Spec.Steps {
-		if s.text("op") == "stream" {
+		switch s.text("op") {
+		case "stream":
 			read = append(read, s.texts("topics")...)
+		case "table":
+			read = append(read, s.text("topic"))
 		}
 	}
-	return slices.ContainsFunc(top.Topics, func(t *topology.Topic) bool { return t.Kind == topology.Repartition }) ||
+	return v.readsBack() || slices.ContainsFunc(top.Topics, func(t *topology.Topic) bool { return t.Kind == topology.Repartition }) ||
 		slices.ContainsFunc(v.Spec.Steps, func(s Step) bool { return s.text("op") == "to" && slices.Contains(read, s.text("topic")) })
 }
 

@@ -212,6 +212,11 @@ func (r *run) outputs(at int) {
 		o := r.Outputs[r.next]
 		want[o.Topic] = append(want[o.Topic], show(o.Key, o.Value, o.TS, o.Headers))
 	}
+	r.hold(at, got, want)
+}
+
+// hold compares what each topic got at an event.
+func (r *run) hold(at int, got, want map[string][]string) {
 	for _, name := range slices.Sorted(maps.Keys(both(got, want))) {
 		if !slices.Equal(got[name], want[name]) {
 			kind := ""

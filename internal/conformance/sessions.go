@@ -44,7 +44,7 @@ func sessions[V any](in *interpreter, step Step, v serde.Serde[V]) state.Session
 	if step.has("retentionMs") {
 		h = h.Retention(step.duration("retentionMs"))
 	}
-	if cached {
+	if cached || in.vector.spare && !in.persistent() {
 		h = h.Retention(forCaches)
 	}
 	if in.persistent() {

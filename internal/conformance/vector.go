@@ -31,6 +31,7 @@ type Vector struct {
 	}
 
 	perCommit bool // results go on once per key and commit, although the recording's did with every update
+	spare     bool // sessions are kept for longer than it takes, since one that comes as it expires is given on at once or never
 }
 
 // cached is whether Java had a record cache.
@@ -54,6 +55,7 @@ type Event struct {
 	TS                 int64
 	Headers            [][2]*string
 	AdvanceWallClockMs *int64
+	Commit             bool // of recordings whose record cache was flushed by some events only: by this one
 }
 
 // Output is a record that came out because of event At.
