@@ -4,13 +4,84 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
+	"net/http"
+	"os"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/moldau/moldau"
 	"github.com/moldau/moldau/serde"
+	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/stream"
 )
+
+// Write to a topic from the program that reads it, as any client of Kafka may.
+func ExampleApp_Client() {
+	orders := stream.NewTopic("orders", serde.String, serde.Int64)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	b := stream.NewBuilder()
+	b.Stream(orders).Foreach(func(r stream.Record[string, int64]) error {
+		fmt.Println(r.Key, r.Value)
+		stop()
+		return nil
+	})
+	topo, err := b.Build()
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "orders")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	app, err := moldau.New("orders", topo, moldau.Config{StateDir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		<-app.Ready() // now the topics are there
+		client, err := kgo.NewClient(app.Client()...)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer client.Close()
+		// The client chooses the partition, as Kafka's default partitioner does.
+		_, key, value, err := stream.Encode(orders, stream.Record[string, int64]{Key: "ann", Value: 300}, 1)
+		if err != nil {
+			log.Fatal(err)
+		}
+		client.Produce(ctx, &kgo.Record{Topic: orders.Name(), Key: key, Value: value}, nil)
+		client.Flush(ctx)
+	}()
+	if err := app.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output: ann 300
+}
+
+// Answer queries over HTTP, whichever process has the key: each says where it is reached (Config.Advertise).
+func ExampleApp_KeyValue() {
+	counts := state.NewKeyValue("counts", serde.String, serde.Int64)
+	var app *moldau.App // that runs a topology with this store
+	http.HandleFunc("GET /counts/{word}", func(w http.ResponseWriter, r *http.Request) {
+		n, ok, err := app.KeyValue(counts).Get(r.Context(), r.PathValue("word"))
+		elsewhere, notHere := errors.AsType[*moldau.NotHere](err)
+		switch {
+		case notHere && elsewhere.Owner != "":
+			http.Redirect(w, r, "http://"+elsewhere.Owner+r.URL.Path, http.StatusTemporaryRedirect)
+		case err != nil: // such as while tasks change hands: the client may try again
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		case !ok:
+			http.NotFound(w, r)
+		default:
+			fmt.Fprintln(w, n)
+		}
+	})
+}
 
 // An application that is at an end with itself says so to all its processes, and starts a worker again when the cluster was slow.
 func ExampleConfig_uncaught() {

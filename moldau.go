@@ -163,7 +163,7 @@ func (a *App) reach() ([]string, []kgo.Opt) {
 }
 
 // Client returns options for a franz-go client of your own that reaches what the App uses: the cluster, or the bundled
-// broker through memory. It may be used from New to the end of Run.
+// broker through memory. It may be used from New to the end of Run; topics that the App creates are there once Ready is closed.
 func (a *App) Client() []kgo.Opt {
 	brokers, opts := a.reach()
 	return append([]kgo.Opt{kgo.SeedBrokers(brokers...)}, opts...)
@@ -263,7 +263,7 @@ func (a *App) unlock() error {
 	return nil
 }
 
-// Ready is closed once the group has been joined and tasks are being run or restored.
+// Ready is closed once the group has been joined and tasks are being run or restored. It never is if Run ends before: wait for that as well.
 func (a *App) Ready() <-chan struct{} { return a.node.Ready() }
 
 // Pause holds all tasks of this process: no record is taken up and no timer called until Resume. What has been done is

@@ -10,6 +10,7 @@ import (
 
 	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/table"
+	"github.com/moldau/moldau/internal/worker"
 	"github.com/moldau/moldau/serde"
 	"github.com/moldau/moldau/state"
 	"github.com/moldau/moldau/stream"
@@ -69,6 +70,9 @@ func (p place[K]) visit(ctx context.Context, partition int32, f func(flow.Store)
 		err = f(s)
 	})
 	if qerr != nil {
+		if state := p.app.State(); state != worker.Running {
+			return fmt.Errorf("store %q, in a process that is %s: %w", p.store, state, qerr)
+		}
 		return fmt.Errorf("store %q: %w", p.store, qerr)
 	}
 	if err != nil {
