@@ -242,14 +242,14 @@ func TestFetchOfUnknownTopics(t *testing.T) {
 
 // What is fetched for clients that do not take it is bounded: who comes then gets less, and never nothing.
 func TestFetchedIsBounded(t *testing.T) {
+	const n, size = 10, 900_000
 	b := start(t)
+	b.answers.most = 3 * n * size / 2
 	w := dialRaw(t, b)
 	id := w.createTopic("t", 1)
-	const n, size = 10, 900_000
 	for range n {
 		w.produce(9, "", "t", 0, batch{-1, -1, -1, false, []string{strings.Repeat("x", size)}})
 	}
-	b.answers.most = 3 * n * size / 2
 	q := fetchRequest(id, 0)
 	q.Version, q.MaxBytes, q.Topics[0].Partitions[0].PartitionMaxBytes = 18, 2*n*size, 2*n*size
 	answers := map[*raw]int64{}

@@ -146,8 +146,8 @@ func TestBudgetLends(t *testing.T) {
 // Requests that are half read hold memory that others wait for, who hold some too.
 func TestHalfReadRequestsDoNotWaitForEachOther(t *testing.T) {
 	b := start(t)
-	dialRaw(t, b).createTopic("t", 1)
 	b.budget = newBudget(4 << 20)
+	dialRaw(t, b).createTopic("t", 1)
 	q := kmsg.NewPtrProduceRequest()
 	q.Version, q.Acks = 9, -1
 	q.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: make([]byte, 2<<20)}}}}
