@@ -84,10 +84,12 @@ const droppedEvery = 60_000
 // told is how many records an operator of the worker's tasks had dropped when that was last logged.
 type told struct{ count, at int64 }
 
-// tellDropped logs what operators have left out: at once, and then every minute, so that nobody looks for records in vain.
+// tellDropped logs what operators and the error policy have left out: at once, and then every minute, so that nobody looks for records in
+// vain.
 func (w *worker) tellDropped(status []TaskStatus) {
 	sums := map[task.Drop]int64{}
 	for _, s := range status {
+		sums[task.Drop{Node: "any", Reason: "error policy"}] += s.Skipped
 		for i, d := range s.Dropped {
 			sums[d] += s.DroppedCount[i]
 		}
