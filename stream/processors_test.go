@@ -145,6 +145,22 @@ func TestTTL(t *testing.T) {
 	}
 }
 
+// That a value goes is no update: whoever follows the table at commits hears what who follows each update does.
+func TestTTLIsNoUpdate(t *testing.T) {
+	brief := state.NewKeyValue("brief", serde.String, serde.Int64).TTL(10 * time.Millisecond)
+	for _, h := range []state.KeyValue[string, int64]{brief, brief.EveryUpdate()} {
+		d := streamtest.New(t, func(b *stream.Builder) { b.Stream(text).GroupByKey().Count(h).ToStream().To(numbers) })
+		in := streamtest.In(d, text)
+		for i, k := range []string{"a", "b", "b", "b", "a"} {
+			in.Send(k, "x", at(int64(6*i)))
+			d.Commit()
+		}
+		if got, want := show(streamtest.Out(d, numbers).All()), "a=1@0, b=1@6, b=2@12, b=3@18, a=1@24"; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestPartitionsBy(t *testing.T) {
 	to := out.PartitionsBy(func(k, v string, n int32) []int32 {
 		switch v {

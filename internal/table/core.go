@@ -175,7 +175,7 @@ func (c *core[S, C]) changes(f func(t *tab[S, C], e *entry[S, C], r *undo[C], he
 		}
 		r := &l.undo[u]
 		t := c.tabs[r.tab]
-		if e := t.at(r.ref); (e.bits|r.bits)&live != 0 {
+		if e := t.at(r.ref); e.bits&live != 0 || r.seen() {
 			if err := f(t, e, r, l.headersOf(uint32(i+1))); err != nil {
 				return err
 			}

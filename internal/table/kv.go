@@ -92,7 +92,8 @@ func (s *keyValue[K, V, C]) old(at int64) bool { return s.ttl > 0 && at <= s.now
 // agedKeys is how many entries one commit looks at for their age.
 const agedKeys = 4096
 
-// age removes some of the values in memory that have outlived the TTL, as an update that nobody asked for.
+// age removes some of the values in memory that have outlived the TTL. It comes after the last Changes of an epoch: that they go is
+// told to nobody, since when they do depends on what is in memory.
 func (s *keyValue[K, V, C]) age() {
 	if s.ttl <= 0 {
 		return
@@ -199,8 +200,12 @@ func (s *keyValue[K, V, C]) Touch(k K) (Ref, error) {
 		e = s.t.at(ref)
 	}
 	if s.old(e.time) && e.bits&live != 0 {
+		first := e.mark != s.mark
 		s.touch(s.t, ref, e, false)
 		s.unset(e, e.time, nil)
+		if first {
+			s.open().undo[e.undo].bits |= unseen
+		}
 	}
 	return s.ready(s.t, ref, e, born)
 }
@@ -247,7 +252,6 @@ func (s *keyValue[K, V, C]) Unset(r Ref, at int64, headers []flow.Header) {
 func (s *keyValue[K, V, C]) NeedOld(on bool) { s.needOld = on }
 
 func (s *keyValue[K, V, C]) Changes(f func(k K, c Change[V]) error) error {
-	s.age()
 	return s.changes(func(t *tab[none, C], e *entry[none, C], r *undo[C], headers []flow.Header) error {
 		k, err := s.serde.Decode(t.key(e))
 		if err != nil {
@@ -264,7 +268,7 @@ func (s *keyValue[K, V, C]) Changes(f func(k K, c Change[V]) error) error {
 
 // change tells an entry, whose state is given, from what it was.
 func change[V, C any](rep rep[V, C], cell *C, time int64, bits uint32, r *undo[C], needOld bool) (ch Change[V], err error) {
-	ch.Time, ch.Live, ch.WasLive = time, bits&live != 0, r.bits&live != 0
+	ch.Time, ch.Live, ch.WasLive = time, bits&live != 0, r.seen()
 	if ch.Live {
 		if ch.New, err = rep.view(cell); err != nil {
 			return ch, err

@@ -15,6 +15,9 @@ type undo[C any] struct {
 	born      bool // it was not there
 }
 
+// seen says whether the entry had a value that had not expired when it was touched; it may have since, as time goes on until the commit.
+func (r *undo[C]) seen() bool { return r.bits&(live|unseen) == live }
+
 // log is what has happened to entries during an epoch, or a part of one: an epoch has as many logs as Changes was called in it, and one
 // more. The last one is open. Marks count logs, so that "touched in this log" is one comparison.
 type log[C any] struct {

@@ -460,10 +460,6 @@ func (s *panes[K, V, S, C]) changed(f func(k K, sub S, c Change[V]) error) error
 		if err != nil {
 			return s.reading(t.key(e), err)
 		}
-		if ch.WasLive && r.bits&unseen != 0 { // when it was updated, not now: time goes on until the commit
-			var none V
-			ch.Old, ch.WasLive = none, false
-		}
 		ch.Headers = headers
 		return f(k, e.sub, ch)
 	})

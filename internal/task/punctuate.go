@@ -83,7 +83,7 @@ func (t *Task) schedule() {
 // next one is on the original grid.
 func (t *Task) punctuate(stream bool, now int64) error {
 	c := &t.ctx
-	for range len(t.puncts) {
+	for {
 		var due *punctuator
 		for _, p := range t.puncts {
 			if p.f != nil && p.stream == stream && *p.next <= now && (due == nil || *p.next < *due.next || *p.next == *due.next && p.node.ID < due.node.ID) {

@@ -114,5 +114,14 @@ func TestTimersThatAreAskedForAtWork(t *testing.T) {
 	must(k.Undo(k.Current()))
 	f.env.Every(1, 100, false, say("third"))
 	tick(30, "out wall30@30")
+	f.env.Every(1, 10, true, func(c *flow.Ctx, at int64) {
+		say("outer")(c, at)
+		f.env.Every(1, 10, true, say("inner"))
+	})
+	k.Add("a", recs(0, "1@7"), 1, nil)
+	must(k.Step(30, 10))
+	if got, want := outs(k.Take()), "out k1@7, out outer@7, out inner@7"; got != want {
+		t.Errorf("a timer that a timer has asked for: got %s, want %s", got, want)
+	}
 	tick(120, "out wall120@120, out third@120")
 }
