@@ -4,7 +4,7 @@
 # restarts anywhere, in memory.
 set -uo pipefail
 [ -z "${MOLDAU_VECTORS:-}" ] || export MOLDAU_VECTORS=$(cd "$MOLDAU_VECTORS" && pwd) || exit 1
-go test -count=1 -v -timeout 120m -run '^(TestLive|TestPartitions|TestLivePartitions|TestCrashes|TestCommits)$' ./internal/conformance | awk '
+go test -count=1 -v -timeout 120m -run '^(TestLive|TestPartitions|TestLivePartitions|TestCrashes|TestCommits|TestSkipsAtCommits)$' ./internal/conformance | awk '
   /^ *=== / || /^ *--- (PASS|SKIP)/ || /^(PASS|ok|exit status)/ { next }
   { sub(/^ *(live|partitions|crash|commits)_test\.go:[0-9]+: /, ""); print; failed = failed || /^(--- )?FAIL/ }
   END { exit failed }'

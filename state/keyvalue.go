@@ -74,7 +74,8 @@ func (h KeyValue[K, V]) Unlogged() KeyValue[K, V] {
 //
 // The topic must keep the last record of every key, so its cleanup.policy must be compact, or its retention without end; the application
 // refuses to start with another. A restore goes up to the committed position, through the serdes of topic and store: what the table
-// left out, such as records that could not be decoded, is left out again. Functions of Topic.Timestamps are called again, with the
+// left out, such as records that could not be decoded, is left out again; but a record that Skip left out, since a function behind the table
+// had failed, is in the topic, and so in the table once it is restored. Functions of Topic.Timestamps are called again, with the
 // greatest time since the restore began as the last one. Where reading began at the topic's end (FromLatest), a restore adds the
 // rows from before. Processors may read the store, and not write to it.
 func (h KeyValue[K, V]) ReuseSourceTopic() KeyValue[K, V] {

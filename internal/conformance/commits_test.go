@@ -79,6 +79,46 @@ func (v *Vector) atCommits(t *testing.T, seed uint64, compared *int) (difference
 	return differences
 }
 
+// TestSkipsAtCommits runs the recordings in which functions fail, and leaves those records out: the epoch is undone, and what else is in it comes
+// again. It must come to what it does where each event is an epoch.
+func TestSkipsAtCommits(t *testing.T) {
+	ran := 0
+	for i, v := range liveVectors(t, 0, 0, (*Vector).failing) {
+		t.Run(v.ID, func(t *testing.T) {
+			top, err := topologyOf(v)
+			if err != nil {
+				t.Skip(err)
+			}
+			ran++
+			calm := v.through(t, top, nil, commits{})
+			for n, how := range []commits{{name: "one by one"}, {name: "in bursts", bursts: true}} {
+				r := &run{Vector: v, topology: top, read: map[string]int{}}
+				d := v.through(t, top, rand.New(rand.NewPCG(uint64(i), uint64(n))), how)
+				if v.meanders(top) || slices.ContainsFunc(v.Events, func(e Event) bool { return e.Topic != v.Events[0].Topic }) {
+					settledOf(v, arrival{racing: true}).compare(r, d, calm)
+				} else {
+					r.alike(d, calm)
+				}
+				if len(r.differences) > 0 {
+					t.Errorf("%s: %s", how.name, strings.Join(r.differences, "\n"))
+				}
+			}
+		})
+	}
+	t.Logf("skips: %d vectors", ran)
+}
+
+// failing is whether a vector is about functions that fail, and could be run otherwise. A table that is restored from its source topic has
+// what was left out there.
+func (v *Vector) failing() bool {
+	if v.optimizes() && slices.ContainsFunc(v.Spec.Steps, func(s Step) bool { return s.text("op") == "table" }) {
+		return false
+	}
+	calm := *v
+	calm.Spec.Config.OnError, calm.FailsAt = "", nil
+	return v.Spec.Config.OnError != "" && calm.live()
+}
+
 // meanders says whether records get from one task to another, or several tasks write to one topic.
 func (v *Vector) meanders(top *topology.Topology) bool {
 	to := map[string]bool{}
@@ -106,6 +146,9 @@ func (v *Vector) through(tb testing.TB, top *topology.Topology, random *rand.Ran
 		if random.IntN(2) == 0 {
 			options = append(options, streamtest.WarmRestart())
 		}
+	}
+	if v.Spec.Config.OnError != "" {
+		options = append(options, streamtest.SkipErrors())
 	}
 	d := streamtest.Run(tb, top, options...)
 	for _, e := range v.Events {

@@ -52,6 +52,9 @@ func windows[V any](in *interpreter, step Step, v serde.Serde[V]) state.Window[t
 	if in.vector.cached() && !sliding {
 		h = h.Retention(forCaches)
 	}
+	if in.vector.spare && in.step(in.step(step.in(0)).in(0)).text("op") == "cogroup" {
+		h = h.Retention(forCaches)
+	}
 	if in.persistent() {
 		h = h.ExpireBySegment()
 	}

@@ -31,7 +31,7 @@ type Vector struct {
 	}
 
 	perCommit bool // results go on once per key and commit, although the recording's did with every update
-	spare     bool // sessions are kept for longer than it takes, since one that comes as it expires is given on at once or never
+	spare     bool // sessions and windows of co-grouped streams are kept for longer than it takes: an update of one that has expired is given on at once or never
 }
 
 // cached is whether Java had a record cache.
