@@ -181,7 +181,7 @@ func (g *Consumer) sync(now time.Time, r SyncRequest, topics Topics) (SyncResult
 		return SyncResult{}, kerr.InconsistentGroupProtocol
 	}
 	// One that has partitions to give up joins again of its own accord.
-	if g.epoch > m.epoch && m.state != unrevoked {
+	if m.epoch < g.targetEpoch && m.state != unrevoked {
 		m.recall(now)
 		return SyncResult{}, kerr.RebalanceInProgress
 	}
@@ -213,14 +213,15 @@ func partsOf(tps []TopicPartition, topics Topics) []Part {
 	return parts
 }
 
-// ClassicHeartbeat keeps a classic member's session alive, and calls it back if there is something to give up or to get.
+// ClassicHeartbeat keeps a classic member's session alive, and calls it back if there is something to give up or to get. While the group
+// only ought to have another target, as after a member has left, there is not: a member of the new protocol brings it.
 func (g *Consumer) ClassicHeartbeat(now time.Time, id, instance string, generation int32) error {
 	m, err := g.generation(id, instance, generation)
 	if err != nil {
 		return err
 	}
 	g.alive(now, m)
-	if m.epoch < g.epoch || m.state == unrevoked || m.state == unreleased && !g.waits(m) {
+	if m.epoch < g.targetEpoch || m.state == unrevoked || m.state == unreleased && !g.waits(m) {
 		m.recall(now)
 		return kerr.RebalanceInProgress
 	}

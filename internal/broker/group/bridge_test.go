@@ -214,6 +214,32 @@ func TestBridgeOneOfEach(t *testing.T) {
 	}
 }
 
+// A classic member is called back when there is a target for it, not when there ought to be one: who leaves makes none.
+func TestBridgeTargetOfOneThatLeft(t *testing.T) {
+	b := newBridged(t, map[string]int32{"t": 4})
+	id, _ := b.alone("")
+	first, _ := b.beat(join("new", "t"))
+	protocols := []Protocol{{"range", subscribe([]string{"t"})}}
+	b.joinNow(JoinRequest{MemberID: id, Protocols: protocols})
+	second := b.joinNow(JoinRequest{Protocols: protocols})
+	second = b.joinNow(JoinRequest{MemberID: second.MemberID, Protocols: protocols})
+	if errs := b.leave(Leaving{MemberID: id}); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	if err := b.heartbeat(second.MemberID, second.Generation); err != nil {
+		t.Errorf("before there is a target: %v", err)
+	}
+	if res := b.syncNow(second.MemberID, second.Generation, nil); res.Err != nil {
+		t.Errorf("sync before there is a target: %v", res.Err)
+	}
+	if _, err := b.beat(beat("new", first.Epoch)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.heartbeat(second.MemberID, second.Generation); err != kerr.RebalanceInProgress {
+		t.Errorf("with a target: %v", err)
+	}
+}
+
 // A classic member that is called back and does not come, or does not fetch what it has, is removed.
 func TestBridgeTimeouts(t *testing.T) {
 	for _, what := range []string{"join", "sync", "session"} {
