@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -171,4 +172,56 @@ func TestStateOnItsWay(t *testing.T) {
 	if got := <-third; got != 3 {
 		t.Errorf("the offset is %d", got)
 	}
+}
+
+// Whether a group is deleted is said by the write that does so, not by one before it whose failure is heard of late.
+func TestGroupIsDeletedAfterAFailure(t *testing.T) {
+	disk := &slowDisk{goOn: make(chan struct{})}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)))
+	g := b.groups.lock("g", true)
+	disk.slow.Store(true)
+	if _, err := b.groups.delete(g, b.cfg.Now()); err != nil {
+		t.Fatal(err)
+	}
+	g.broken.Store(true)
+	next := make(chan *consumers)
+	g.mu.Unlock()
+	go func() { next <- b.groups.lock("g", true) }()
+	time.Sleep(10 * time.Millisecond) // let it come; the test holds without too
+	close(disk.goOn)
+	got := <-next
+	got.mu.Unlock()
+	if b.groups.entry("g") != got {
+		t.Error("who asks for the group gets one that is not listed")
+	}
+}
+
+// A group is not said to be deleted because the last one of the request is.
+func TestGroupsAreDeletedEach(t *testing.T) {
+	disk := &oneFailure{}
+	b := start(t, onFS(errorfs.Wrap(vfs.NewMem(), disk)), func(c *Config) { c.Logger = discard() })
+	del := &kmsg.DeleteGroupsRequest{Version: 2}
+	for i := range 1000 {
+		id := fmt.Sprint(i)
+		b.groups.lock(id, true).mu.Unlock()
+		del.Groups = append(del.Groups, id)
+	}
+	r := dialRaw(t, b)
+	disk.due.Store(true)
+	r.send(del)
+	if _, err := r.receive(del); err == nil {
+		t.Errorf("all are deleted, and %d are there", len(b.groups.all()))
+	}
+}
+
+// oneFailure refuses one write once it is due.
+type oneFailure struct{ due atomic.Bool }
+
+func (d *oneFailure) String() string { return "one failure" }
+
+func (d *oneFailure) MaybeError(op errorfs.Op) error {
+	if (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt) && d.due.Swap(false) {
+		return syscall.ENOSPC
+	}
+	return nil
 }

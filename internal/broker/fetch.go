@@ -181,15 +181,28 @@ func divergence(p *log.Partition, part *fetchPart) (epoch int32, end int64, dive
 	return epoch, end, end >= 0 && (epoch < part.lastEpoch || end < part.offset)
 }
 
+// wanted is how much a fetch of up to most bytes may return by the limits of its partitions.
+func wanted(parts []fetchPart, most int) int {
+	want := 0
+	for i := range parts {
+		want = min(most, want+min(most, max(0, int(parts[i].maxBytes))))
+	}
+	return want
+}
+
 // read reads what fits into one response, and returns how many bytes of records that are. The first batch is returned however
 // large it is: a client must get on.
 func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, committed bool) (results []fetchResult, size int) {
 	results = make([]fetchResult, len(parts))
-	most, minOne := maxFetchBytes, true
+	left, minOne := maxFetchBytes, true
 	if q.MaxBytes >= 0 {
-		most = min(most, int(q.MaxBytes))
+		left = min(left, int(q.MaxBytes))
 	}
-	reserved := b.answers.reserve(most)
+	want := wanted(parts, left)
+	reserved := b.answers.reserve(want)
+	if reserved < want {
+		left = reserved
+	}
 	defer func() { b.answers.held.Add(int64(size - reserved)) }()
 	for i := range parts {
 		r := &results[i]
@@ -203,7 +216,7 @@ func (b *Broker) read(req *request, q *kmsg.FetchRequest, parts []fetchPart, com
 			r.LogStart, r.HighWatermark, r.LastStable = p.Offsets()
 			continue
 		}
-		limit := max(0, min(reserved-size, int(r.part.maxBytes)))
+		limit := max(0, min(left-size, int(r.part.maxBytes)))
 		f, err := p.Read(r.part.offset, limit, committed, minOne)
 		r.Fetched = f
 		if err != nil {

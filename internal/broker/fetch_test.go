@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -273,5 +274,28 @@ func TestFetchedIsBounded(t *testing.T) {
 	}
 	if left := b.answers.held.Load(); left != 0 {
 		t.Errorf("%d bytes are held when all is sent", left)
+	}
+}
+
+// Many that fetch at the same time do not leave each other less for what none of them may get: each partition has its limit.
+func TestFetchesReserveWhatTheyMayGet(t *testing.T) {
+	for _, c := range []struct {
+		most int
+		max  []int32
+		want int
+	}{
+		{50 << 20, []int32{1 << 20}, 1 << 20},
+		{50 << 20, []int32{1 << 20, 2 << 20, -1}, 3 << 20},
+		{2 << 20, []int32{1 << 20, math.MaxInt32, math.MaxInt32}, 2 << 20},
+		{0, []int32{1 << 20}, 0},
+		{50 << 20, nil, 0},
+	} {
+		parts := make([]fetchPart, len(c.max))
+		for i, n := range c.max {
+			parts[i].maxBytes = n
+		}
+		if got := wanted(parts, c.most); got != c.want {
+			t.Errorf("%d of partitions with %d: %d, want %d", c.most, c.max, got, c.want)
+		}
 	}
 }

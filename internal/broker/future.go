@@ -26,6 +26,16 @@ func (f *future) ok() bool {
 	}
 }
 
+// failed reports whether the write has failed already.
+func (f *future) failed() bool {
+	select {
+	case <-f.done:
+		return f.err != nil
+	default:
+		return false
+	}
+}
+
 // wait waits for the write and reports whether it is durable; false too if ctx ends first. A nil future is no write.
 func (f *future) wait(ctx context.Context) bool {
 	if f == nil {

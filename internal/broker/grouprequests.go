@@ -250,7 +250,7 @@ func (b *Broker) listGroups(r *request, q *kmsg.ListGroupsRequest) reply {
 
 func (b *Broker) deleteGroups(r *request, q *kmsg.DeleteGroupsRequest) reply {
 	resp := response[*kmsg.DeleteGroupsResponse](q)
-	var last *future
+	var deleted []*future
 	for _, id := range q.Groups {
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group = id
@@ -262,10 +262,10 @@ func (b *Broker) deleteGroups(r *request, q *kmsg.DeleteGroupsRequest) reply {
 			f, err := b.groups.delete(g, b.cfg.Now())
 			g.mu.Unlock()
 			if rg.ErrorCode = code(err); err == nil {
-				last = f
+				deleted = append(deleted, f)
 			}
 		}
 		resp.Groups = append(resp.Groups, rg)
 	}
-	return after(last, resp)
+	return both(resp, deleted...)
 }

@@ -86,13 +86,13 @@ func (c *groups) lock(id string, create bool) *consumers {
 			g = c.entry(id)
 		}
 		g.mu.Lock()
-		if g.gone = g.gone && !g.broken.Load(); !g.gone {
+		if g.gone = g.gone && !g.last.failed(); !g.gone {
 			c.mend(g)
 			return g
 		}
 		deleted := g.last
 		g.mu.Unlock()
-		<-deleted.done // and it is no longer here, or not deleted
+		<-deleted.done // and it is no longer here, or there as before
 	}
 }
 
