@@ -331,7 +331,7 @@ func (c Config) Validate() error {
 		}
 		b := c.brokerConfig("x")
 		if err := b.Validate(); err != nil {
-			ours := strings.NewReplacer("broker: ", "", "Listeners: ", "Listen: ", "set Advertise", "set Broker.Advertise", "Listen: Advertise", "Broker.Advertise:",
+			ours := strings.NewReplacer("broker: ", "", "Listeners: Advertise", "Broker.Advertise:", "Listeners: ", "Listen: ", "set Advertise", "set Broker.Advertise",
 				"give it both, listen on 127.0.0.1, or set OpenToNetwork (-insecure-open-to-network)", "listen on 127.0.0.1, have a server with both (moldau broker), or set Broker.OpenToNetwork")
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				bad("%s", ours.Replace(line))

@@ -39,6 +39,10 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 			t.Errorf("not named: %s\nin:\n%v", want, err)
 		}
 	}
+	err = moldau.Config{Listen: "127.0.0.1:0", Broker: moldau.BrokerConfig{Advertise: "nowhere"}}.Validate()
+	if want := `Broker.Advertise: "nowhere" is no host:port`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("not named: %s\nin:\n%v", want, err)
+	}
 	err = moldau.Config{Listen: "0.0.0.0:0"}.Validate()
 	for _, want := range []string{`Listen: "0.0.0.0:0" accepts`, "set Broker.Advertise", "or set Broker.OpenToNetwork if"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

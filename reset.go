@@ -266,6 +266,9 @@ func (r *resetter) internal(name string, known topology.Description, all map[str
 			}
 		}
 	}
+	if slices.ContainsFunc(known.Gone, func(st topology.StoreDescription) bool { return st.Changelog == rest }) {
+		return true
+	}
 	if !slices.ContainsFunc(endings[:], func(end string) bool { return strings.HasSuffix(name, end) }) {
 		return false
 	}

@@ -79,11 +79,15 @@ func (t *Task) schedule() {
 	}
 }
 
+// cascade is how many more calls than there are punctuators are made at once: of those that punctuators ask for. One that asks for itself again
+// each time must not hold the task for ever.
+const cascade = 1000
+
 // punctuate calls what is due, each at most once, earliest first, and parents before children. Missed calls are not made up for: the
 // next one is on the original grid.
 func (t *Task) punctuate(stream bool, now int64) error {
 	c := &t.ctx
-	for {
+	for range len(t.puncts) + cascade {
 		var due *punctuator
 		for _, p := range t.puncts {
 			if p.f != nil && p.stream == stream && *p.next <= now && (due == nil || *p.next < *due.next || *p.next == *due.next && p.node.ID < due.node.ID) {

@@ -124,4 +124,19 @@ func TestTimersThatAreAskedForAtWork(t *testing.T) {
 		t.Errorf("a timer that a timer has asked for: got %s, want %s", got, want)
 	}
 	tick(120, "out wall120@120, out third@120")
+	// One that asks for its like each time is not called for ever.
+	calls := 0
+	stop = func() {}
+	var again func(c *flow.Ctx, at int64)
+	again = func(*flow.Ctx, int64) {
+		calls++
+		stop()
+		stop = f.env.Every(1, 10, true, again)
+	}
+	stop = f.env.Every(1, 10, true, again)
+	k.Add("a", recs(1, "2@8"), 2, nil)
+	must(k.Step(120, 10))
+	if calls < 2 || calls > 2000 {
+		t.Errorf("called %d times", calls)
+	}
 }

@@ -330,9 +330,11 @@ func (n *Node) Query(ctx context.Context, store string, partition int32, f func(
 		if !taken.CompareAndSwap(false, true) {
 			return
 		}
+		err := errGoexit // if a serde that f calls does not come back
+		defer func() { done <- err }()
 		h := w.byName[name]
 		if h == nil {
-			done <- &NotHere{Task: name}
+			err = &NotHere{Task: name}
 			return
 		}
 		for _, s := range h.stores {
@@ -340,7 +342,7 @@ func (n *Node) Query(ctx context.Context, store string, partition int32, f func(
 				f(s.store)
 			}
 		}
-		done <- nil
+		err = nil
 	})
 	select {
 	case err := <-done:

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/moldau/moldau/internal/cluster/mem"
+	"github.com/moldau/moldau/internal/flow"
 	"github.com/moldau/moldau/internal/worker"
 	"github.com/moldau/moldau/stream"
 	"github.com/moldau/moldau/topology"
@@ -88,6 +89,15 @@ func TestGoexit(t *testing.T) {
 		write(t, log, "words", 2, "a=x")
 		if err := p.wait(); err == nil || !strings.Contains(err.Error(), "runtime.Goexit") || !strings.Contains(err.Error(), "0_") {
 			t.Errorf("%s: Run gives %v", name, err)
+		}
+	}
+	log := mem.New()
+	create(t, log, 2, "words", "totals")
+	p := run(t, log, newDisk(), build(t, count), nil)
+	eventually(t, "the store can be asked", func() bool { return p.Query(t.Context(), "counts", 0, func(flow.Store) {}) == nil })
+	for who, err := range map[string]error{"a query": p.Query(t.Context(), "counts", 0, func(flow.Store) { runtime.Goexit() }), "Run": p.wait()} {
+		if err == nil || !strings.Contains(err.Error(), "runtime.Goexit") {
+			t.Errorf("%s of a function of a query: %v", who, err)
 		}
 	}
 }
