@@ -35,6 +35,7 @@ help: ## list the verbs
 	@awk -F ' ## ' '/^[a-z-]+:.*## /{sub(/:.*/, "", $$1); printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## real flights on the bundled broker, to watch in a browser; Ctrl-C stops, a second run continues (RATE=5000)
+	@[ -x $(BIN)/flights ] || echo 'building, which takes a minute or two the first time'
 	@go build -o $(BIN)/flights ./examples/flights
 	@exec $(BIN)/flights -rate $(RATE) $(ARGS)
 
