@@ -39,10 +39,7 @@ type step[S any] struct {
 // differential sends n random sequences of steps here and to Apache Kafka at MOLDAU_KAFKA, and wants the same answers. begin
 // makes a side, and steps draws what is done next; it may look at what our side knows. MOLDAU_SEED is the first sequence.
 func differential[S interface{ close() }](t *testing.T, n int, stream uint64, begin func(t *testing.T, addr, prefix string) S, steps func(r *rand.Rand, ours S) iter.Seq[step[S]]) {
-	kafka := os.Getenv("MOLDAU_KAFKA")
-	if kafka == "" {
-		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
-	}
+	kafka := apacheKafka(t)
 	b := start(t, listening, func(c *Config) { c.NoAutoCreate = true })
 	// A cluster makes the topics of its coordinators when somebody asks for one.
 	for typ := range int8(2) {
@@ -71,6 +68,15 @@ func differential[S interface{ close() }](t *testing.T, n int, stream uint64, be
 			t.Fatal("enough")
 		}
 	}
+}
+
+// apacheKafka is the address of a broker of Apache Kafka.
+func apacheKafka(t *testing.T) string {
+	addr := os.Getenv("MOLDAU_KAFKA")
+	if addr == "" {
+		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
+	}
+	return addr
 }
 
 // number returns what a variable of the environment says.

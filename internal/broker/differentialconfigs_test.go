@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,10 +14,7 @@ import (
 // TestDifferentialBrokerConfigs changes settings of the broker and of all brokers here and on Apache Kafka, and looks at what is
 // shown then.
 func TestDifferentialBrokerConfigs(t *testing.T) {
-	kafka := os.Getenv("MOLDAU_KAFKA")
-	if kafka == "" {
-		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
-	}
+	kafka := apacheKafka(t)
 	b := start(t, listening)
 	prefix := strconv.FormatInt(time.Now().UnixNano(), 36) + "-configs-"
 	ours, theirs := newSide(t, b.Addr(), prefix), newSide(t, kafka, prefix)

@@ -3,7 +3,6 @@ package broker
 import (
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -16,10 +15,7 @@ import (
 // TestDifferentialQuotas uses up a quota of topics and one of connections here and on Apache Kafka. The rates are such that
 // what they give while the test runs does not matter, so waits are compared in units of ten seconds.
 func TestDifferentialQuotas(t *testing.T) {
-	kafka := os.Getenv("MOLDAU_KAFKA")
-	if kafka == "" {
-		t.Skip("MOLDAU_KAFKA names no broker; make kafka-fuzz starts one")
-	}
+	kafka := apacheKafka(t)
 	b := start(t, listening, func(c *Config) { c.NoAutoCreate = true })
 	prefix := strconv.FormatInt(time.Now().UnixNano(), 36) + "-quotas-"
 	ours, theirs := newSide(t, b.Addr(), prefix), newSide(t, kafka, prefix)

@@ -82,14 +82,13 @@ func (c *Ctx) Miss(node int, err error) {
 
 // Missed says whether a lookup has failed. The operator that looked up then returns at once: if the policy passes over the error, it
 // leaves out what it had in hand.
-func (c *Ctx) Missed() bool { return c.Err != nil && c.missed() }
-
-func (c *Ctx) missed() bool {
-	if err := c.Err; !c.Fatal {
+func (c *Ctx) Missed() bool {
+	err := c.Err
+	if err != nil && !c.Fatal {
 		c.Err = nil
 		c.Fail(c.Failed, err)
 	}
-	return true
+	return err != nil
 }
 
 // ErrLater is a failure of the cluster that may pass: what was computed since the last commit is taken back and computed again.
